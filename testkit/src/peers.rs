@@ -1,0 +1,296 @@
+//! The tools of others, found and run: docker, podman, skopeo and umoci.
+//!
+//! Each works in a private folder: a dockerd of our own on a socket there, podman with its own storage. A tool that is not installed, or
+//! that this machine does not let work (podman and dockerd need root), is reported by [`skipped`].
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::env::{Ran, TERM, finish, show, signal};
+
+/// Where Debian's packages put programs, before anything that was installed by hand.
+const FOLDERS: [&str; 5] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
+
+/// Finds a program: Debian's own first, then on the path.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = FOLDERS.iter().map(PathBuf::from).chain(std::env::split_paths(&path));
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Says that a suite is skipped, on standard error and in the file that `LONGSHORE_SKIPS` names. With CI=true it is a failure instead.
+pub fn skipped(suite: &str, why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{suite}: {why}; in CI nothing is skipped");
+    eprintln!("SKIPPED {suite}: {why}");
+    if let Some(file) = std::env::var_os("LONGSHORE_SKIPS") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+        writeln!(file, "{suite}: {why}").unwrap();
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn run(mut command: Command) -> Ran {
+    command.stdin(Stdio::null());
+    finish(command, Vec::new())
+}
+
+#[track_caller]
+fn ok(command: Command) -> String {
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "`{}` failed:\n{}{}", ran.command, String::from_utf8_lossy(&ran.stdout), ran.stderr);
+    format!("{}{}", ran.text(), ran.stderr)
+}
+
+/// A dockerd of our own. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Dockerd {
+    client: PathBuf,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Dockerd {
+    /// Starts one, or says why that is impossible here.
+    ///
+    /// # Errors
+    ///
+    /// When a program is missing, we are not root, or dockerd does not answer within a minute.
+    pub fn start() -> Result<Self, String> {
+        let client = find("docker").ok_or("docker is not installed")?;
+        let server = find("dockerd").ok_or("dockerd is not installed")?;
+        if !is_root() {
+            return Err("dockerd needs root".to_owned());
+        }
+        // The socket's path must stay below 108 bytes.
+        let folder = tempfile::Builder::new().prefix("dockerd").tempdir_in("/tmp").map_err(|e| e.to_string())?;
+        let at = |name: &str| folder.path().join(name);
+        let log = std::fs::File::create(at("log")).map_err(|e| e.to_string())?;
+        let mut command = Command::new(&server);
+        command.arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec")).arg("--pidfile").arg(at("pid"));
+        command.arg("-H").arg(format!("unix://{}", at("socket").display()));
+        command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
+        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
+        // The private containerd that dockerd starts is found on the path.
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let child = command.spawn().map_err(|e| e.to_string())?;
+        let mut engine = Self { client, child, folder };
+        let start = Instant::now();
+        loop {
+            if run(engine.command(&["info"])).code == Some(0) {
+                return Ok(engine);
+            }
+            let ended = engine.child.try_wait().map_err(|e| e.to_string())?.is_some();
+            if ended || start.elapsed() > Duration::from_secs(60) {
+                let log = std::fs::read_to_string(engine.folder.path().join("log")).unwrap_or_default();
+                let last =
+                    log.lines().rev().find(|line| line.contains("level=error") || line.contains("failed")).unwrap_or("it said nothing");
+                return Err(format!("dockerd does not start: {last}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// A client's command on this dockerd.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.client);
+        command
+            .env("DOCKER_HOST", format!("unix://{}", self.folder.path().join("socket").display()))
+            .env("HOME", self.folder.path())
+            .args(args);
+        command
+    }
+
+    /// Runs a client's command that must succeed, and gives what it printed.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        ok(self.command(args))
+    }
+
+    /// Loads an archive and gives the names, or the image ID where there is no name, that docker says it loaded.
+    #[track_caller]
+    pub fn load(&self, archive: &Path) -> Vec<String> {
+        loaded(&self.ok(&["load", "-i", archive.to_str().unwrap()]))
+    }
+
+    /// The image ID behind a name.
+    #[track_caller]
+    pub fn id(&self, name: &str) -> String {
+        self.ok(&["image", "inspect", "--format", "{{.Id}}", name]).trim().to_owned()
+    }
+
+    /// Removes every image, so that the next load starts afresh.
+    pub fn clear(&self) {
+        self.ok(&["image", "prune", "--all", "--force"]);
+        for id in self.ok(&["images", "--all", "--quiet", "--no-trunc"]).split_whitespace() {
+            run(self.command(&["image", "rm", "--force", id]));
+        }
+    }
+
+    /// Runs an image without a network and gives what it printed.
+    #[track_caller]
+    pub fn run(&self, image: &str) -> String {
+        self.ok(&["run", "--rm", "--network", "none", image])
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            signal(&self.child, TERM);
+            let start = Instant::now();
+            while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+                if start.elapsed() > Duration::from_secs(20) {
+                    let _ = self.child.kill();
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
+fn loaded(said: &str) -> Vec<String> {
+    let lines = said.lines().filter_map(|line| line.split_once("Loaded image").map(|(_, rest)| rest));
+    let mut names: Vec<String> = lines
+        .flat_map(|rest| rest.trim_start_matches("(s)").trim_start_matches(" ID").trim_start_matches(':').split(','))
+        .map(|name| name.trim().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// podman with storage of its own.
+#[derive(Debug)]
+pub struct Podman {
+    program: PathBuf,
+    folder: TempDir,
+}
+
+impl Podman {
+    /// Finds it and tries it.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing, or does not work here.
+    pub fn find() -> Result<Self, String> {
+        let podman = Self {
+            program: find("podman").ok_or("podman is not installed")?,
+            folder: tempfile::Builder::new().prefix("podman").tempdir().unwrap(),
+        };
+        if !is_root() {
+            return Err("podman with storage of its own needs root".to_owned());
+        }
+        let tried = run(podman.command(&["info"]));
+        if tried.code == Some(0) { Ok(podman) } else { Err(format!("podman does not work: {}", tried.stderr.trim())) }
+    }
+
+    /// A command on the private storage.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(self.folder.path().join("root")).arg("--runroot").arg(self.folder.path().join("run"));
+        command.args(["--storage-driver", "vfs", "--events-backend", "none"]).args(args).env("HOME", self.folder.path());
+        command
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        ok(self.command(args))
+    }
+
+    /// Loads an archive or a directory and gives the names that podman says it loaded.
+    #[track_caller]
+    pub fn load(&self, archive: &Path) -> Vec<String> {
+        loaded(&self.ok(&["load", "-i", archive.to_str().unwrap()]))
+    }
+
+    /// The image ID behind a name.
+    #[track_caller]
+    pub fn id(&self, name: &str) -> String {
+        format!("sha256:{}", self.ok(&["image", "inspect", "--format", "{{.Id}}", name]).trim().trim_start_matches("sha256:"))
+    }
+
+    /// Removes every image.
+    pub fn clear(&self) {
+        self.ok(&["rmi", "--all", "--force"]);
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // Mounts that podman makes on its own storage would keep the folder from being removed.
+        for name in ["root/vfs", "root/overlay"] {
+            let _ = Command::new("umount").arg(self.folder.path().join(name)).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// A tool without a daemon or storage.
+#[derive(Debug)]
+pub struct Tool {
+    program: PathBuf,
+    first: &'static [&'static str],
+}
+
+impl Tool {
+    /// skopeo, which trusts every image.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing.
+    pub fn skopeo() -> Result<Self, String> {
+        Ok(Self { program: find("skopeo").ok_or("skopeo is not installed")?, first: &["--insecure-policy"] })
+    }
+
+    /// umoci.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing.
+    pub fn umoci() -> Result<Self, String> {
+        Ok(Self { program: find("umoci").ok_or("umoci is not installed")?, first: &[] })
+    }
+
+    /// Runs it.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        let mut command = Command::new(&self.program);
+        command.args(self.first).args(args);
+        run(command)
+    }
+
+    /// Runs it, asserts that it succeeds and gives what it printed on standard output.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let ran = self.run(args);
+        assert_eq!(ran.code, Some(0), "`{}` failed:\n{}{}", ran.command, String::from_utf8_lossy(&ran.stdout), ran.stderr);
+        ran.text()
+    }
+
+    /// The command line of `args`, for messages.
+    pub fn show(&self, args: &[&str]) -> String {
+        let mut command = Command::new(&self.program);
+        command.args(self.first).args(args);
+        show(&command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::loaded;
+
+    #[test]
+    fn reads_what_engines_say_they_loaded() {
+        assert_eq!(loaded("Loaded image: kitchen:1\nLoaded image: a:2\n"), ["a:2", "kitchen:1"]);
+        assert_eq!(loaded("Loaded image ID: sha256:82a6\n"), ["sha256:82a6"]);
+        assert_eq!(
+            loaded("Getting image source\nLoaded image(s): localhost/kitchen:1,example.com/a:b\n"),
+            ["example.com/a:b", "localhost/kitchen:1"]
+        );
+    }
+}
