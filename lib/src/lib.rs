@@ -7,6 +7,7 @@ pub mod digest;
 pub mod error;
 pub mod limits;
 pub mod reference;
+pub mod tar;
 
 pub use digest::{DiffId, Digest};
 pub use error::{Error, ErrorKind, Result};
