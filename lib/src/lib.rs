@@ -3,6 +3,7 @@
 //! Bytes flow one way: source → catalog → plan → run → seal → sink. Catalog, plan and seal are plain data or pure functions; only source, run
 //! and sink do I/O.
 
+pub mod compress;
 pub mod digest;
 pub mod error;
 pub mod limits;
