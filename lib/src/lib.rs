@@ -8,6 +8,7 @@ pub mod digest;
 pub mod error;
 pub mod limits;
 pub mod reference;
+pub mod spec;
 pub mod tar;
 
 pub use digest::{DiffId, Digest};
