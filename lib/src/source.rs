@@ -1,0 +1,148 @@
+//! Where images are read from.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::catalog::{BlobId, Catalog, Content, ImageId, Node, Root};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// Something to read images from. Opening it has read its metadata, once; what follows are pulls on blobs that the catalog names.
+pub trait Source: Send + Sync {
+    /// What it holds.
+    fn catalog(&self) -> &Catalog;
+
+    /// An owned reader of a blob's bytes as stored, beginning `from` bytes into it. Cheap, repeatable and concurrent.
+    ///
+    /// The reader may give more or fewer bytes than the catalog states: whoever reads verifies.
+    ///
+    /// # Errors
+    /// When the blob cannot be opened.
+    fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>>;
+
+    /// Where the bytes lie in a file as they are, for positional reads.
+    fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)>;
+
+    /// What it is and where, for messages.
+    fn describe(&self) -> String;
+
+    /// Bytes that had to be kept in a temporary file, because the input can be read only once or is compressed as a whole.
+    fn spooled(&self) -> u64 {
+        0
+    }
+}
+
+/// What the caller wants of a source: the `REF` of an IMAGE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pick {
+    /// A name, in full or familiar form, or the exact text of an annotation.
+    Name(String),
+    /// The image at a position, from 0; names of one image count once.
+    Position(usize),
+    /// The image with this manifest digest, index digest or image ID.
+    Digest(Digest),
+}
+
+impl Pick {
+    /// Parses `REF`: `name[:tag]`, `@INDEX` or `@sha256:DIGEST`.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn parse(text: &str) -> Result<Self> {
+        let Some(rest) = text.strip_prefix('@') else {
+            return if text.is_empty() { Err(Error::invalid("an empty image name")) } else { Ok(Self::Name(text.to_owned())) };
+        };
+        if let Ok(position) = rest.parse() {
+            return Ok(Self::Position(position));
+        }
+        rest.parse().map(Self::Digest).map_err(|e| Error::invalid(e).hint("after @ comes a position from 0 or a digest"))
+    }
+}
+
+/// Several sources as one: all their images, in order. A single source is left as it is.
+pub fn join(mut sources: Vec<Arc<dyn Source>>) -> Arc<dyn Source> {
+    if sources.len() == 1 {
+        return sources.remove(0);
+    }
+    let mut catalog = Catalog::default();
+    let mut starts = Vec::new();
+    for source in &sources {
+        starts.push(catalog.blobs.len());
+        append(&mut catalog, source.catalog());
+        if let Some(index) = source.catalog().index.as_ref().filter(|index| !index.annotations.is_empty()) {
+            let keys: Vec<_> = index.annotations.keys().map(|key| key.escape_debug().to_string()).collect();
+            let (keys, place) = (keys.join(", "), source.describe());
+            catalog.warnings.push(format!("annotations of the layout {place} ({keys}) are left out, since it is joined with others"));
+        }
+    }
+    Arc::new(Joined { sources, starts, catalog })
+}
+
+struct Joined {
+    sources: Vec<Arc<dyn Source>>,
+    /// The first blob of each source.
+    starts: Vec<usize>,
+    catalog: Catalog,
+}
+
+impl Joined {
+    fn locate(&self, blob: BlobId) -> (&dyn Source, BlobId) {
+        let at = self.starts.partition_point(|start| *start <= blob.0) - 1;
+        (self.sources[at].as_ref(), BlobId(blob.0 - self.starts[at]))
+    }
+}
+
+fn append(all: &mut Catalog, one: &Catalog) {
+    let (blobs, images) = (all.blobs.len(), all.images.len());
+    all.blobs.extend(one.blobs.iter().cloned());
+    all.images.extend(one.images.iter().cloned().map(|mut image| {
+        for layer in &mut image.layers {
+            layer.blob = layer.blob.map(|blob| BlobId(blob.0 + blobs));
+        }
+        image
+    }));
+    all.roots.extend(one.roots.iter().map(|root| Root { name: root.name.clone(), node: moved(&root.node, blobs, images) }));
+    all.warnings.extend(one.warnings.iter().cloned());
+    all.findings.extend(one.findings.iter().cloned());
+}
+
+/// A copy of a node whose blobs and images are numbered further on.
+fn moved(node: &Node, blobs: usize, images: usize) -> Node {
+    let content = match &node.content {
+        Content::Image(id) => Content::Image(ImageId(id.0 + images)),
+        Content::Index { raw, nodes } => {
+            Content::Index { raw: raw.clone(), nodes: nodes.iter().map(|node| moved(node, blobs, images)).collect() }
+        }
+        Content::Artifact { manifest, blobs: own } => {
+            Content::Artifact { manifest: manifest.clone(), blobs: own.iter().map(|blob| BlobId(blob.0 + blobs)).collect() }
+        }
+        Content::Unread => Content::Unread,
+    };
+    Node { descriptor: node.descriptor.clone(), content }
+}
+
+impl Source for Joined {
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
+        let (source, blob) = self.locate(blob);
+        source.open(blob, from)
+    }
+
+    fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {
+        let (source, blob) = self.locate(blob);
+        source.file(blob)
+    }
+
+    fn describe(&self) -> String {
+        self.sources.iter().map(|source| source.describe()).collect::<Vec<_>>().join(" + ")
+    }
+
+    fn spooled(&self) -> u64 {
+        self.sources.iter().map(|source| source.spooled()).sum()
+    }
+}

@@ -1,0 +1,191 @@
+//! Archives to read, as files that can be read at any place.
+//!
+//! What can be read only once (a pipe), and what is compressed as a whole, is first copied into a temporary file: most archives name their
+//! members at the end.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::compress::{Compression, SNIFF, decoder, sniff};
+use crate::context::{Cancel, Context};
+use crate::error::{Context as _, Error, Result};
+use crate::spool;
+use crate::tar::{BLOCK, Parser, TarLimits};
+
+/// An archive that can be read at any place.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    /// The file.
+    pub file: Arc<File>,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its name, for messages.
+    pub label: String,
+    /// Bytes that were copied to a temporary file to get here.
+    pub spooled: u64,
+}
+
+/// Opens the archive at `path`, where `-` is standard input. `spool_dir` is where a copy goes when one is needed.
+///
+/// # Errors
+/// When it cannot be read, is empty, a directory, compressed in a way that is not known, or larger than the spool limit.
+pub fn open_archive(path: &Path, spool_dir: &Path, ctx: &Context) -> Result<Archive> {
+    if path.as_os_str() == "-" {
+        let stdin = io::stdin();
+        let file = stdin.as_fd().try_clone_to_owned().map(File::from).context(|| "standard input")?;
+        return open_file(file, "standard input", spool_dir, ctx).context(|| "standard input");
+    }
+    let label = path.display().to_string();
+    // A named pipe without a writer would not even open; read as below, it is waited for in slices.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    file.map_err(Error::io).and_then(|file| open_file(file, &label, spool_dir, ctx)).path(path)
+}
+
+fn open_file(file: File, label: &str, spool_dir: &Path, ctx: &Context) -> Result<Archive> {
+    let meta = file.metadata().map_err(Error::io)?;
+    if meta.is_dir() {
+        return Err(Error::invalid("it is a directory, not an archive"));
+    }
+    // Standard input may be a file of which somebody has read a part.
+    if !meta.is_file() || (&file).stream_position().map_err(Error::io)? > 0 {
+        let input = PollRead { file, cancel: ctx.cancel.clone() };
+        return spool(input, label, spool_dir, ctx);
+    }
+    let mut head = [0; SNIFF];
+    let filled = read_at_most(&file, &mut head, 0).map_err(Error::io)?;
+    if filled == 0 {
+        return Err(Error::invalid("it is empty"));
+    }
+    let file = Arc::new(file);
+    if sniff(&head[..filled])? == Compression::None {
+        return Ok(Archive { file, len: meta.len(), label: label.to_owned(), spooled: 0 });
+    }
+    spool(Section::new(file, 0, meta.len()), label, spool_dir, ctx)
+}
+
+/// Copies a stream into a temporary file, decompressing it on the way.
+fn spool(mut input: impl Read + Send, label: &str, dir: &Path, ctx: &Context) -> Result<Archive> {
+    let mut head = Vec::with_capacity(SNIFF);
+    (&mut input).take(SNIFF as u64).read_to_end(&mut head).map_err(Error::io)?;
+    if head.is_empty() {
+        return Err(Error::invalid("it is empty"));
+    }
+    let kind = sniff(&head)?;
+    let mut plain = decoder(kind, head.as_slice().chain(input), (&ctx.limits).into())?;
+    let first = first_header(&mut plain)?;
+    let mut plain = first.as_slice().chain(plain);
+    let mut file = spool::anonymous(dir)?;
+    let mut buffer = vec![0; crate::pool::CHUNK];
+    let mut len = 0;
+    const TASK: usize = usize::MAX;
+    ctx.progress.begin(TASK, &format!("reading {label}"), None);
+    loop {
+        ctx.cancel.poll()?;
+        let count = match plain.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::io(error)),
+        };
+        len += count as u64;
+        if len > ctx.limits.spool {
+            let limit = ctx.limits.spool;
+            return Err(Error::limit(format_args!("it has more than {limit} bytes, and it would have to be kept in a temporary file"))
+                .hint("raise the limit with --limit spool=BYTES, or give a plain file"));
+        }
+        file.write_all(&buffer[..count]).context(|| format!("keeping a copy in {}", dir.display()))?;
+        ctx.progress.advance(TASK, count as u64);
+    }
+    ctx.progress.end(TASK);
+    Ok(Archive { file: Arc::new(file), len, label: label.to_owned(), spooled: len })
+}
+
+/// Reads the first header, so that what is no tar at all (a device of zeros, the wrong end of a pipe) does not fill the disk first.
+fn first_header(plain: &mut impl Read) -> Result<Vec<u8>> {
+    let mut block = Vec::with_capacity(BLOCK);
+    plain.take(BLOCK as u64).read_to_end(&mut block).map_err(Error::io)?;
+    if block.iter().all(|byte| *byte == 0) {
+        return Err(Error::invalid("it is not a tar archive: it begins with zeros, expected a header"));
+    }
+    if block.len() == BLOCK {
+        let taken = Parser::new(TarLimits::default()).take(&block);
+        taken.map_err(|error| Error::invalid(format_args!("it is not a tar archive: {error}")))?;
+    }
+    Ok(block)
+}
+
+/// Fills as much of `buffer` as the file has from `at` on.
+pub(crate) fn read_at_most(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A part of a file, read from its beginning to its end with positional reads.
+#[derive(Debug)]
+pub struct Section {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+}
+
+impl Section {
+    /// The bytes from `at` up to `end`.
+    pub fn new(file: Arc<File>, at: u64, end: u64) -> Self {
+        Self { file, at, end }
+    }
+}
+
+impl Read for Section {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let step = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..step], self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+/// Reads a pipe or socket in slices of waiting, so that a request to stop is noticed while nothing comes.
+struct PollRead {
+    file: File,
+    cancel: Cancel,
+}
+
+impl Read for PollRead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            wait(&self.file, PollFlags::IN, &self.cancel)?;
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Waits until `file` is ready for `flags`.
+pub(super) fn wait(file: &impl AsFd, flags: PollFlags, cancel: &Cancel) -> io::Result<()> {
+    const SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    loop {
+        cancel.poll()?;
+        match poll(&mut [PollFd::new(file, flags)], Some(&SLICE)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

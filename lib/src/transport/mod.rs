@@ -1,0 +1,7 @@
+//! Where archives are: files, and the two standard streams.
+
+mod input;
+mod output;
+
+pub use input::{Archive, Section, open_archive};
+pub use output::{Destination, FinishWrite, Medium, Output, PollWrite};
