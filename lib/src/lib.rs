@@ -8,6 +8,7 @@ pub mod compress;
 pub mod context;
 pub mod digest;
 pub mod error;
+pub mod format;
 pub mod limits;
 pub mod pool;
 pub mod reference;

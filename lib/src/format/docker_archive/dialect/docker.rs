@@ -1,0 +1,78 @@
+//! The default: an OCI layout and an archive manifest in one tar, as Docker 25 and later write it. Docker of any age, podman, skopeo, crane
+//! and containerd load it.
+//!
+//! ```text
+//! blobs/sha256/<hex>     layers (plain unless asked otherwise), then configs and manifests
+//! oci-layout
+//! index.json             names as annotations
+//! manifest.json          names as RepoTags, paths into blobs/
+//! ```
+
+use super::{Dialect, archive_manifest};
+use crate::compress::Compression;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::format::Members;
+use crate::format::archive_write::{Layouter, Member};
+use crate::format::layout_write::{blob_members, file_member, metadata_members};
+use crate::format::oci_layout::blob_name;
+use crate::format::tree::Role;
+use crate::sink::{Accepts, DefaultCompress, Expected, ManifestTypes, Names, Sealed};
+
+#[derive(Debug)]
+pub(super) struct Docker;
+
+impl Dialect for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn about(&self) -> &'static str {
+        "as Docker 25 and later write it: manifest.json and an OCI layout in one"
+    }
+
+    fn accepts(&self) -> Accepts {
+        Accepts {
+            format: super::super::NAME,
+            several: true,
+            indexes: false,
+            artifacts: false,
+            annotations: false,
+            names: Names::Tagged,
+            manifests: ManifestTypes::LikeSource,
+            compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
+            default_compress: DefaultCompress::None,
+        }
+    }
+
+    fn members(&self) -> Members {
+        &[
+            ("blobs/sha256/<hex>", "layers, then configs and manifests, named by their digest"),
+            ("oci-layout", "the version of the layout"),
+            ("index.json", "an index of the manifests; names as annotations"),
+            ("manifest.json", "the archive manifest: config, names and layers of each image"),
+        ]
+    }
+
+    fn layouter(&self) -> Box<dyn Layouter> {
+        Box::new(Self)
+    }
+}
+
+impl Layouter for Docker {
+    fn before(&self, expected: &Expected) -> Result<Vec<Member>> {
+        Ok(blob_members(expected))
+    }
+
+    fn after(&self, sealed: &Sealed) -> Result<Vec<Member>> {
+        let mut members = metadata_members(sealed)?;
+        let path = |digest: &Digest| blob_name(Role::Blob, digest);
+        let manifest = archive_manifest(
+            &sealed.images,
+            |image| path(image.config.digest()),
+            |_, image, position| path(&image.layers[position].descriptor.digest),
+        )?;
+        members.push(file_member("manifest.json".to_owned(), manifest));
+        Ok(members)
+    }
+}

@@ -1,0 +1,222 @@
+//! Dialects: how one tool lays out a docker-archive. A dialect is one file here and one line in [`DIALECTS`].
+
+mod classic;
+mod docker;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::digest::DiffId;
+use crate::error::{Error, Result};
+use crate::format::Members;
+use crate::format::archive_write::Layouter;
+use crate::sink::{Accepts, SealedImage};
+use crate::spec::Descriptor;
+
+/// Every dialect; the first is the default.
+pub static DIALECTS: &[&dyn Dialect] = &[&docker::Docker, &classic::Classic];
+
+/// One tool's way to lay out a docker-archive.
+pub trait Dialect: Sync {
+    /// The value of `--dialect`.
+    fn name(&self) -> &'static str;
+
+    /// One line about it, for `longshore formats`.
+    fn about(&self) -> &'static str;
+
+    /// What it can hold.
+    fn accepts(&self) -> Accepts;
+
+    /// Which members an output has, for `longshore formats`.
+    fn members(&self) -> Members;
+
+    /// Decides on the members.
+    #[doc(hidden)]
+    fn layouter(&self) -> Box<dyn Layouter>;
+}
+
+impl fmt::Debug for dyn Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Finds a dialect by its name.
+pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
+    DIALECTS.iter().copied().find(|dialect| dialect.name() == name)
+}
+
+/// One image of `manifest.json`, with the keys in Docker's order.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry<'a> {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_map")]
+    layer_sources: Vec<(DiffId, &'a Descriptor)>,
+}
+
+fn as_map<S: serde::Serializer>(pairs: &[(DiffId, &Descriptor)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(id, descriptor)| (id, descriptor)))
+}
+
+/// The archive manifest: names in Docker's familiar form, `null` for an image without one, and where foreign layers come from.
+fn archive_manifest(
+    images: &[SealedImage],
+    config: impl Fn(&SealedImage) -> String,
+    layer: impl Fn(usize, &SealedImage, usize) -> String,
+) -> Result<Vec<u8>> {
+    let entries: Vec<_> = images
+        .iter()
+        .enumerate()
+        .map(|(at, image)| {
+            let tags: Vec<_> = image.references.iter().map(crate::reference::Reference::familiar).collect();
+            let foreign = image.layers.iter().filter(|layer| layer.blob.is_none());
+            Entry {
+                config: config(image),
+                repo_tags: (!tags.is_empty()).then_some(tags),
+                layers: (0..image.layers.len()).map(|position| layer(at, image, position)).collect(),
+                layer_sources: foreign.map(|layer| (layer.diff_id, &layer.descriptor)).collect(),
+            }
+        })
+        .collect();
+    serde_json::to_vec(&entries).map_err(Error::invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use longshore_testkit::facts::Packing;
+    use longshore_testkit::images::{Image, Layer, Layout};
+    use longshore_testkit::tar::{self, Member};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::format::{Location, WriteOptions, create};
+    use crate::plan::{ConvertOptions, convert};
+    use crate::testing::{context, layout};
+
+    /// The members of an archive that a dialect makes of images.
+    fn write(dir: &Path, dialect: &str, images: &[Image]) -> Vec<Member> {
+        let (source, ctx) = (layout(dir, "in", &Layout::of(images)), context(dir));
+        let options = WriteOptions { dialect: by_name(dialect).unwrap() };
+        let to = Location::parse_destination(&format!("docker-archive:{}/{dialect}.tar", dir.display())).unwrap();
+        let plan = convert(source.catalog(), &to.accepts(&options).unwrap(), &ConvertOptions::default()).unwrap();
+        crate::run::run(&plan, source.as_ref(), create(&to, &options, true, &ctx).unwrap(), &ctx).unwrap();
+        tar::read(&std::fs::read(&to.path).unwrap())
+    }
+
+    fn images() -> Vec<Image> {
+        let base = Layer::new("etc/\netc/one=1").packed(Packing::Gzip);
+        vec![
+            Image::new("a:1").name("example.com/team/a").with(base.clone()).with(Layer::new("two=2")).with(base.clone()),
+            Image::new("b:2").platform("linux/arm64").with(base),
+            Image::new("").platform("linux/s390x"),
+        ]
+    }
+
+    /// Names, with digests by what they are of.
+    fn outline(members: &[Member], images: &[Image]) -> Vec<String> {
+        let mut known: Vec<(String, String)> = Vec::new();
+        for (at, image) in images.iter().enumerate() {
+            known.push((image.id().replace("sha256:", ""), format!("CONFIG{at}")));
+            known.extend(image.layers.iter().map(|layer| (layer.diff_id().replace("sha256:", ""), format!("LAYER-{}", layer.tar.len()))));
+        }
+        let shown = |member: &Member| {
+            let name = known.iter().fold(member.text(), |name, (hex, means)| name.replace(hex, means));
+            if member.link.is_empty() { name } else { format!("{name} -> {}", String::from_utf8_lossy(&member.link)) }
+        };
+        members.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn names_are_unique_and_the_default_comes_first() {
+        assert_eq!(DIALECTS.iter().map(|dialect| dialect.name()).collect::<Vec<_>>(), ["docker", "classic"]);
+        assert!(by_name("podman").is_none());
+    }
+
+    #[test]
+    fn docker_writes_a_layout_and_an_archive_manifest() {
+        let dir = tempfile::tempdir().unwrap();
+        let members = write(dir.path(), "docker", &images());
+        let names = outline(&members, &images());
+        assert_eq!(
+            names[..6],
+            ["blobs/", "blobs/sha256/", "blobs/sha256/LAYER-2560", "blobs/sha256/LAYER-2048", "blobs/sha256/CONFIG0", &names[5]]
+        );
+        assert_eq!(names[names.len() - 3..], ["oci-layout", "index.json", "manifest.json"]);
+        let manifest: Value = serde_json::from_slice(&members.last().unwrap().data).unwrap();
+        let blob = |digest: String| format!("blobs/{}", digest.replace(':', "/"));
+        let entry = |image: &Image, tags: Value| {
+            let layers: Vec<_> = image.layers.iter().map(|layer| blob(layer.diff_id())).collect();
+            json!({ "Config": blob(image.id()), "RepoTags": tags, "Layers": layers })
+        };
+        let [a, b, c] = &images()[..] else { panic!("three images") };
+        assert_eq!(
+            manifest,
+            json!([entry(a, json!(["a:1", "example.com/team/a:latest"])), entry(b, json!(["b:2"])), entry(c, Value::Null)])
+        );
+        assert!(members.last().unwrap().data.starts_with(br#"[{"Config":"#), "the keys are in Docker's order");
+    }
+
+    #[test]
+    fn classic_writes_a_folder_a_layer_and_links_what_comes_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let members = write(dir.path(), "classic", &images());
+        let names: Vec<_> = members.iter().map(Member::text).collect();
+        assert_eq!(names[names.len() - 2..], ["manifest.json", "repositories"]);
+        let mut sorted = names[..names.len() - 2].to_vec();
+        sorted.sort();
+        assert_eq!(names[..names.len() - 2], sorted, "Docker sorts them");
+        // Three layers of the first image and one of the second, which is the first's lowest under another name: its config differs.
+        let layers: Vec<_> = members.iter().filter(|member| member.text().ends_with("/layer.tar")).collect();
+        assert_eq!(layers.iter().filter(|layer| layer.kind == b'0').count(), 2);
+        assert_eq!(layers.iter().filter(|layer| layer.kind == b'2' && layer.link.starts_with(b"../")).count(), 2);
+        let manifest: Value = serde_json::from_slice(&members[names.len() - 2].data).unwrap();
+        let repositories: Value = serde_json::from_slice(&members[names.len() - 1].data).unwrap();
+        let top = |image: usize| {
+            manifest[image]["Layers"].as_array().unwrap().last().unwrap().as_str().unwrap().trim_end_matches("/layer.tar").to_owned()
+        };
+        assert_eq!(repositories, json!({ "a": { "1": top(0) }, "example.com/team/a": { "latest": top(0) }, "b": { "2": top(1) } }));
+        assert_eq!(
+            manifest[2],
+            json!({ "Config": format!("{}.json", images()[2].id().replace("sha256:", "")), "RepoTags": null, "Layers": [] })
+        );
+        // Each folder has its version and the JSON of 2013, whose parents lead to the base.
+        for layer in &layers {
+            let folder = layer.text().replace("layer.tar", "");
+            let data = |name: &str| members.iter().find(|member| member.text() == format!("{folder}{name}")).unwrap().data.clone();
+            assert_eq!(data("VERSION"), b"1.0");
+            let v1: Value = serde_json::from_slice(&data("json")).unwrap();
+            assert_eq!(format!("{}/", v1["id"].as_str().unwrap()), folder);
+            assert!(v1["parent"].is_null() || names.contains(&format!("{}/", v1["parent"].as_str().unwrap())));
+        }
+        let v1: Value =
+            serde_json::from_slice(&members[names.iter().position(|name| *name == format!("{}/json", top(0))).unwrap()].data).unwrap();
+        assert_eq!(
+            (&v1["config"]["Healthcheck"]["Test"][0], &v1["os"], &v1["created"]),
+            (&json!("NONE"), &json!("linux"), &json!("2024-01-02T03:04:05Z"))
+        );
+    }
+
+    #[test]
+    fn archive_manifests_name_foreign_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = Image::new("a:1").layer("a=1").with(Layer::new("b=2").foreign("https://example.com/b"));
+        for dialect in DIALECTS {
+            let members = write(dir.path(), dialect.name(), std::slice::from_ref(&image));
+            let manifest: Value =
+                serde_json::from_slice(&members.iter().find(|member| member.name == b"manifest.json").unwrap().data).unwrap();
+            let source = &manifest[0]["LayerSources"][image.layers[1].diff_id()];
+            assert_eq!(source["urls"], json!(["https://example.com/b"]), "{}", dialect.name());
+            let layers = manifest[0]["Layers"].as_array().unwrap();
+            assert_eq!(layers.len(), 2);
+            let there = |layer: &Value| members.iter().any(|member| member.text() == layer.as_str().unwrap());
+            assert!(there(&layers[0]) && !there(&layers[1]), "{}", dialect.name());
+            std::fs::remove_dir_all(dir.path().join("in")).unwrap();
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Docker's archive: what `docker save` writes and `docker load` reads, in every layout that real tools give it.
+//!
+//! ```text
+//! manifest.json                 which config, layers and tags make each image (the archive manifest)
+//! <any name>                    configs and layers, plain or compressed, files or links to one another
+//! repositories, <id>/json …     left from 2013, written by some dialects, needed by none
+//! index.json, oci-layout …      Docker 25 and later: the same images as an OCI layout, with their manifests and annotations
+//! ```
+//!
+//! One reader takes all of them; each layout that we write is a [dialect].
+
+pub mod dialect;
+mod read;
+
+use std::sync::Arc;
+
+use super::archive_write::ArchiveSink;
+use super::{Format, Held, Members, Opening, Place, Target, WriteOptions};
+use crate::context::Context;
+use crate::error::Result;
+use crate::sink::{Accepts, Sink};
+use crate::source::Source;
+
+/// The format.
+#[derive(Debug)]
+pub struct DockerArchive;
+
+const NAME: &str = "docker-archive";
+
+impl Format for DockerArchive {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn about(&self) -> &'static str {
+        "what docker save writes and docker load reads; several images, one platform each"
+    }
+
+    fn place(&self) -> Place {
+        Place::Archive
+    }
+
+    fn detect(&self, has: &dyn Fn(&str) -> bool) -> bool {
+        has("manifest.json")
+    }
+
+    fn open(&self, held: Held, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
+        read::open(held.archive()?, opening)
+    }
+
+    fn accepts(&self, options: &WriteOptions) -> Accepts {
+        options.dialect.accepts()
+    }
+
+    fn members(&self, options: &WriteOptions) -> Members {
+        options.dialect.members()
+    }
+
+    fn create(&self, target: &Target, options: &WriteOptions, ctx: &Context) -> Result<Box<dyn Sink>> {
+        ArchiveSink::create(target, NAME, options.dialect.layouter(), ctx)
+    }
+}
