@@ -2,6 +2,22 @@
 //!
 //! Bytes flow one way: source → catalog → plan → run → seal → sink. Catalog, plan and seal are plain data or pure functions; only source, run
 //! and sink do I/O.
+//!
+//! ```no_run
+//! use longshore::context::Context;
+//! use longshore::format::{self, Location, OpenOptions, WriteOptions};
+//! use longshore::plan::{ConvertOptions, convert};
+//!
+//! let ctx = Context::new(2, std::env::temp_dir());
+//! let to = Location::parse_destination("oci-archive:app.oci.tar")?;
+//! let options = WriteOptions::default();
+//! let sink = format::create(&to, &options, false, &ctx)?;
+//! let source = format::open(&Location::parse_source("app.tar")?, &OpenOptions::default(), &ctx)?;
+//! let plan = convert(source.catalog(), &to.accepts(&options)?, &ConvertOptions::default())?;
+//! let report = longshore::run::run(&plan, source.as_ref(), sink, &ctx)?;
+//! println!("{} images, {} bytes read", report.images.len(), report.bytes_read);
+//! # Ok::<(), longshore::Error>(())
+//! ```
 
 pub mod catalog;
 pub mod compress;
@@ -10,14 +26,20 @@ pub mod digest;
 pub mod error;
 pub mod format;
 pub mod limits;
+pub mod plan;
 pub mod pool;
 pub mod reference;
+pub mod run;
+pub mod seal;
 pub mod sink;
 pub mod source;
 pub mod spec;
 pub mod spool;
 pub mod tar;
+#[cfg(test)]
+mod testing;
 pub mod transport;
+pub mod validate;
 
 pub use digest::{DiffId, Digest};
 pub use error::{Error, ErrorKind, Result};
