@@ -1,0 +1,98 @@
+//! The commands, one file each. A command reads its arguments, calls the library, and prints.
+
+mod check;
+mod completions;
+mod copy;
+mod formats;
+mod inspect;
+mod man;
+mod save;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use longshore::context::{Context, Silent};
+use longshore::format::{self, Location, OpenOptions};
+use longshore::plan::{self, NameChange};
+use longshore::run;
+use longshore::source::join;
+
+use crate::args::{Args, Command, ConvertArgs, Global};
+use crate::console::{self, Console};
+use crate::progress::Work;
+use crate::report::{self, ReportFile, Summary};
+use crate::signals::Signals;
+use crate::{Outcome, options};
+
+/// What every command gets.
+struct Job<'a> {
+    global: &'a Global,
+    console: Console,
+    context: Context,
+}
+
+/// Does what the command line says.
+pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::Result<Outcome> {
+    let job = Job { global: &args.global, console: *console, context: options::context(&args.global, signals)? };
+    match &args.command {
+        Command::Check(check) => return check::run(job, check),
+        Command::Completions(completions) => completions::run(completions)?,
+        Command::Copy(copy) => copy::run(job, copy)?,
+        Command::Formats(formats) => formats::run(formats)?,
+        Command::Inspect(inspect) => inspect::run(&job, inspect)?,
+        Command::Man(man) => man::run(man)?,
+        Command::Save(save) => save::run(job, save)?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Writes the images of `from` to `to`: what `copy` and `save` both do once they know where.
+fn convert(mut job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Location, names: NameChange) -> anyhow::Result<()> {
+    let started = Instant::now();
+    options::check_epoch(options::epoch().as_deref())?;
+    let write = options::write(args, to)?;
+    let report_path = args.report.as_deref().filter(|_| !args.dry_run);
+    let report_file = report_path.map(|path| ReportFile::create(path, from.iter().chain([to]))).transpose()?;
+
+    // Before anything is read: an output that exists, or cannot be, fails at once.
+    let sink = if args.dry_run { None } else { Some(format::create(to, &write, args.force, &job.context)?) };
+    let opening = options::open(args, to);
+    // What can be read only once is copied first, and that may take long.
+    job.context.progress = options::progress(job.global, Work { tasks: from.len(), bytes: None });
+    let source = join(from.iter().map(|location| format::open(location, &opening, &job.context)).collect::<Result<_, _>>()?);
+    job.context.progress = Arc::new(Silent);
+
+    let accepts = to.accepts(&write)?;
+    let plan = plan::convert(source.catalog(), &accepts, &options::convert(args, names));
+    let plan = plan.map_err(|error| error.frame(source.describe()))?;
+    let Some(sink) = sink else {
+        console::print(&plan.to_string())?;
+        return Ok(());
+    };
+    if job.console.is_verbose() {
+        plan.to_string().lines().for_each(|line| job.console.say(line));
+    } else {
+        report::notes(job.console, &plan);
+    }
+
+    // The bars go when the last holder does, and before the summary is printed.
+    let work = Work::of(plan.blobs.iter().map(|blob| &blob.known));
+    job.context.progress = options::progress(job.global, work);
+    let done = run::run(&plan, source.as_ref(), sink, &job.context);
+    job.context.progress = Arc::new(Silent);
+    let done = done?;
+
+    let summary = Summary::new(&plan, to, &done, started.elapsed());
+    if let Some(file) = report_file {
+        file.write(&summary)?;
+    }
+    for line in summary.lines() {
+        job.console.say(line);
+    }
+    Ok(())
+}
+
+/// How `inspect` and `check` open.
+fn reading(keep_going: bool) -> OpenOptions {
+    OpenOptions { keep_going, ..OpenOptions::default() }
+}

@@ -1,0 +1,64 @@
+//! `longshore save`: images to one archive, with the words of `docker save` and `podman save`.
+
+use std::path::{Path, PathBuf};
+
+use longshore::format::{self, Location};
+use longshore::plan::NameChange;
+use longshore::{Error, ErrorKind};
+
+use super::Job;
+use crate::args::SaveArgs;
+use crate::{Usage, options};
+
+pub(super) fn run(job: Job<'_>, args: &SaveArgs) -> anyhow::Result<()> {
+    let to = output(args)?;
+    let from = args.names.iter().map(|text| source(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let names = if args.tags.is_empty() { NameChange::Keep } else { NameChange::Add(args.tags.clone()) };
+    super::convert(job, &args.convert, &from, &to, names)
+}
+
+fn output(args: &SaveArgs) -> Result<Location, Usage> {
+    let path = args.output.clone().filter(|path| path != Path::new("-"));
+    if path.is_none() {
+        if !args.format.is_archive() {
+            return Err(
+                Usage::new(format!("{} is a directory, and standard output is none", args.format.name())).hint("name one with -o DIR")
+            );
+        }
+        if !args.convert.dry_run {
+            options::refuse_terminal("use -o FILE, or redirect standard output")?;
+        }
+    }
+    Ok(Location { format: format::by_name(args.format.name()), path: path.unwrap_or_else(|| PathBuf::from("-")), reference: None })
+}
+
+/// An IMAGE; a name alone would be one of an engine's.
+fn source(text: &str) -> anyhow::Result<Location> {
+    if is_engine_name(text) {
+        let error = Error::new(ErrorKind::Unsupported, "there is no such file, and this version does not look into engines").frame(text);
+        return Err(error.hint(format!("name an archive or a directory, or pipe it: docker save {text} | longshore copy - DST")).into());
+    }
+    Ok(options::source(text)?)
+}
+
+/// Whether it can only be the name of an image in an engine: a reference, no file, and no format before a colon.
+fn is_engine_name(text: &str) -> bool {
+    let is_path = text == "-" || text.starts_with(['/', '.']) || Path::new(text).symlink_metadata().is_ok();
+    let has_format = text.split_once(':').is_some_and(|(prefix, _)| format::by_name(prefix).is_some());
+    !is_path && !has_format && longshore::reference::Reference::parse(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_from_paths_and_formats() {
+        for name in ["app", "app:1", "localhost:5000/team/app:1", "app.tar"] {
+            assert!(is_engine_name(name), "{name}");
+        }
+        for other in ["-", "./app", "/app", "../app", "docker-archive:app.tar", "oci:app", "src", "No Such File", ""] {
+            assert!(!is_engine_name(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What `longshore formats` says of an output is what an output has.
+
+use std::collections::BTreeSet;
+
+use longshore_testkit::{facts, tree};
+
+use crate::env;
+
+/// Whether `name` is what a pattern such as `blobs/<algorithm>/<hex>` says.
+fn fits(name: &str, pattern: &str) -> bool {
+    let Some((before, rest)) = pattern.split_once('<') else { return name == pattern };
+    let (what, rest) = rest.split_once('>').unwrap();
+    let Some(name) = name.strip_prefix(before) else { return false };
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+    let wanted = if what == "algorithm" { &name[..end] == "sha256" } else { end == 64 };
+    wanted && fits(&name[end..], rest)
+}
+
+#[test]
+fn outputs_have_the_files_that_formats_lists_and_no_other() {
+    let env = env();
+    env.fixture("from/docker20-three-names.tar", "in.tar");
+    env.fixture("from/skopeo-oci-multiplatform", "multi");
+    let document = env.ok("formats --json").json();
+    let mut asked: Vec<(String, String, &serde_json::Value)> = Vec::new();
+    for dialect in document["dialects"].as_array().unwrap() {
+        let name = dialect["name"].as_str().unwrap();
+        asked.push((format!("copy --dialect {name} in.tar docker-archive:{name}.tar"), format!("{name}.tar"), dialect));
+    }
+    for format in document["formats"].as_array().unwrap().iter().filter(|format| format["name"] != "docker-archive") {
+        let name = format["name"].as_str().unwrap();
+        let source = if format["holds"]["several"] == true { "in.tar" } else { "oci:multi" };
+        asked.push((format!("copy {source} {name}:{name}.out"), format!("{name}.out"), format));
+    }
+    for (command, output, listed) in asked {
+        env.ok(&command);
+        let path = env.path(&output);
+        let files: Vec<String> = if path.is_dir() { tree(&path).into_keys().collect() } else { facts::members(&path) };
+        let patterns: BTreeSet<&str> = listed["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+        for file in files.iter().filter(|file| !file.ends_with('/')) {
+            assert!(patterns.iter().any(|pattern| fits(file, pattern)), "`{command}` wrote {file}, which is not in {patterns:?}");
+        }
+        for pattern in patterns {
+            assert!(files.iter().any(|file| fits(file, pattern)), "`{command}` wrote no {pattern}: {files:?}");
+        }
+    }
+}
