@@ -1,0 +1,80 @@
+//! What is fuzzed: one line for each parser.
+//!
+//! A fuzz function lives in the module that it tests, as `pub fn fuzz_…(&[u8])`. It may check whatever must hold of a result (that
+//! writing what was parsed gives the same bytes, that chunk sizes do not matter), and panics when it does not.
+
+use longshore::{compress, format, reference, spec, tar};
+
+use crate::seeds::Seeds;
+
+/// One parser under test.
+pub(crate) struct Target {
+    /// What it is called on the command line.
+    pub(crate) name: &'static str,
+    /// The function.
+    pub(crate) run: fn(&[u8]),
+    /// Inputs to start from.
+    pub(crate) seeds: Seeds,
+}
+
+const fn target(name: &'static str, run: fn(&[u8]), seeds: Seeds) -> Target {
+    Target { name, run, seeds }
+}
+
+/// All of them.
+pub(crate) static TARGETS: &[Target] = &[
+    target("archive", format::fuzz_archive, Seeds::Archives),
+    target("convert", convert, Seeds::Archives),
+    target("decode", compress::fuzz_decode, Seeds::Streams),
+    target("digest", digest, Seeds::References),
+    target("dir", format::fuzz_dir, Seeds::Dirs),
+    target("json", spec::json::fuzz_json, Seeds::Json),
+    target("layout", format::fuzz_layout, Seeds::Layouts),
+    target("location", format::fuzz_location, Seeds::Locations),
+    target("name", tar::fuzz_name, Seeds::Names),
+    target("reference", reference::fuzz_reference, Seeds::References),
+    target("sniff", compress::fuzz_sniff, Seeds::Compressed),
+    target("spec", spec::fuzz_spec, Seeds::Json),
+    target("tar", tar::fuzz_tar, Seeds::Layers),
+];
+
+/// What parses as a digest prints as it was.
+fn digest(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(digest) = text.parse::<longshore::Digest>() {
+        assert_eq!(digest.to_string(), text);
+    }
+}
+
+/// What converts without an error is an archive in which `check` finds nothing, with the same images.
+fn convert(input: &[u8]) {
+    use longshore::format::{Location, OpenOptions, WriteOptions, create, open};
+    use longshore::plan::{ConvertOptions, convert};
+
+    thread_local! {
+        static PLACE: (tempfile::TempDir, longshore::context::Context) = {
+            let folder = tempfile::tempdir().expect("a folder can be made");
+            let context = longshore::context::Context::new(1, folder.path().to_owned());
+            (folder, context)
+        };
+    }
+    PLACE.with(|(folder, ctx)| {
+        let path = |name: &str| folder.path().join(name).to_str().expect("a temporary folder has a name").to_owned();
+        std::fs::write(path("in"), input).expect("the input can be written");
+        let Ok(source) = open(&Location::parse_source(&path("in")).expect("a path"), &OpenOptions::default(), ctx) else { return };
+        for format in ["docker-archive", "oci-archive"] {
+            let to = Location::parse_destination(&format!("{format}:{}", path("out"))).expect("a destination");
+            let options = WriteOptions::default();
+            let accepts = to.accepts(&options).expect("it has a format");
+            let Ok(plan) = convert(source.catalog(), &accepts, &ConvertOptions::default()) else { continue };
+            let sink = create(&to, &options, true, ctx).expect("the output can be made");
+            let Ok(report) = longshore::run::run(&plan, source.as_ref(), sink, ctx) else { continue };
+            let again = open(&to, &OpenOptions::default(), ctx).unwrap_or_else(|error| panic!("{format} cannot be read again: {error}"));
+            let mut ids: Vec<_> = again.catalog().images.iter().map(|image| image.id().to_string()).collect();
+            let mut expected: Vec<_> = report.images.into_iter().map(|image| image.id).collect();
+            ids.sort();
+            expected.sort();
+            assert_eq!(ids, expected, "{format}");
+        }
+    });
+}
