@@ -25,6 +25,7 @@ pub mod context;
 pub mod digest;
 pub mod error;
 pub mod format;
+pub mod layer;
 pub mod limits;
 pub mod plan;
 pub mod pool;

@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod media;
 pub mod platform;
 pub mod raw;
+pub mod style;
 pub mod view;
 
 pub use archive::{ArchiveImage, ArchiveManifest, Repositories};

@@ -95,6 +95,11 @@ impl<'a> Json<'a> {
         Self(raw.get())
     }
 
+    /// The value that `text` is.
+    pub(crate) fn text_of(text: &'a str) -> Self {
+        Self(text)
+    }
+
     /// Its text, unknown keys and blanks included.
     pub fn text(self) -> &'a str {
         self.0
