@@ -56,6 +56,8 @@ pub struct Layer {
     pub blob: Option<BlobId>,
     /// How the manifest lists it, where there is a manifest.
     pub descriptor: Option<Descriptor>,
+    /// The member that should hold it and is not there, and what names it: partial archives name the layers of their base.
+    pub missing: Option<String>,
 }
 
 /// A config and its layers, for one platform.
@@ -67,6 +69,41 @@ pub struct Image {
     pub config: Raw<Config>,
     /// The layers, base first.
     pub layers: Vec<Layer>,
+    /// The v1 JSON of its layers, base first, where that is all that the source has: the config is made of it.
+    pub legacy: Option<Arc<Legacy>>,
+    /// What it was built on, where the source says it.
+    pub lineage: Option<Lineage>,
+}
+
+/// What an image was built on and of, as Bazel's archives say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The image ID of the base, where there is one.
+    pub parent: Option<String>,
+    /// The folders of the layers of the base, base first; those of the image itself follow.
+    pub folders: Vec<String>,
+    /// What layers are called, base first, where that is not their diff ID.
+    pub names: Vec<Option<String>>,
+    /// The v1 JSON of the topmost layers, lowest first: an archive has these layers as members of 2013 too.
+    pub legacy: Vec<LegacyLayer>,
+}
+
+/// What an archive of 2013 says of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Legacy {
+    /// The ID of its top: the last layer's, or that of a step above it which made none and was left out.
+    pub top: String,
+    /// Its layers, base first.
+    pub layers: Vec<LegacyLayer>,
+}
+
+/// What an archive of 2013 says of one layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyLayer {
+    /// Its ID, which names its folder.
+    pub id: String,
+    /// The v1 JSON, as stored.
+    pub json: Arc<[u8]>,
 }
 
 impl Image {

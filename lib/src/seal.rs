@@ -1,7 +1,7 @@
 //! Makes the metadata of an output from what was written: a pure function.
 //!
 //! A manifest or index stays byte for byte when nothing below it changed, so that its digest survives. Otherwise it is edited: what must
-//! change changes, and every other key keeps its text. The config is never touched.
+//! change changes, and every other key keeps its text. The config comes with the plan: it is the source's, or what an operation made of it.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, PlannedImage, PlannedLayer, PlannedNode};
 use crate::sink::{ManifestTypes, Sealed, SealedImage, SealedJson, SealedLayer, SealedRoot, Written};
 use crate::spec::media::{layer_media, parse_layer_media};
-use crate::spec::{Descriptor, LayerFamily, ManifestKind, Object};
+use crate::spec::{Descriptor, LayerFamily, Manifest, ManifestKind, Object};
 
 /// Annotations of layers that tell of offsets in the compressed bytes: wrong once these are others.
 const OFFSETS: [&str; 3] = ["containerd.io/snapshot/stargz/", "io.github.containers.zstd-chunked.", "io.containers.zstd-chunked."];
@@ -55,7 +55,7 @@ impl Sealer<'_> {
     /// A config or manifest: its descriptor is all that the parent needs.
     fn image(&mut self, image: &PlannedImage) -> Result<()> {
         self.document(*image.config.digest(), image.config.shared());
-        let kept = image.manifest.as_ref().filter(|_| self.unchanged(image));
+        let kept = image.manifest.as_ref().filter(|(_, raw)| !image.retyped && self.unchanged(image, raw));
         let (media_type, bytes, digest) = match (kept, &image.manifest) {
             (Some((media_type, raw)), _) => (media_type.clone(), raw.shared(), *raw.digest()),
             (None, manifest) => {
@@ -77,18 +77,22 @@ impl Sealer<'_> {
             self.document(digest, bytes);
         }
         let layers = layers.into_iter().zip(&image.layers);
-        let layers = layers.map(|(descriptor, layer)| SealedLayer { descriptor, diff_id: layer.diff_id, blob: layer.blob }).collect();
+        let layers = layers
+            .map(|(descriptor, layer)| SealedLayer { descriptor, diff_id: layer.diff_id, blob: layer.blob, missing: layer.missing })
+            .collect();
         self.sealed.images.push(SealedImage { config: image.config.clone(), layers, references: image.references.clone() });
         Ok(())
     }
 
-    /// Whether every layer was written as the source's manifest lists it.
-    fn unchanged(&self, image: &PlannedImage) -> bool {
-        image.layers.iter().all(|layer| match (layer.blob, &layer.descriptor) {
-            (Some(blob), Some(listed)) => (self.written[blob].digest, self.written[blob].size) == (listed.digest, listed.size),
-            (None, Some(_)) => true,
+    /// Whether the config is the manifest's, and every layer was written as the manifest lists it.
+    fn unchanged(&self, image: &PlannedImage, manifest: &Manifest) -> bool {
+        let listed = |(layer, of_manifest): (&PlannedLayer, &Descriptor)| match (layer.blob, &layer.descriptor) {
+            (Some(blob), Some(_)) => (self.written[blob].digest, self.written[blob].size) == (of_manifest.digest, of_manifest.size),
+            (None, Some(listed)) => listed.digest == of_manifest.digest,
             (_, None) => false,
-        })
+        };
+        let layers = image.layers.len() == manifest.layers.len() && image.layers.iter().zip(&manifest.layers).all(listed);
+        layers && manifest.config.digest == *image.config.digest()
     }
 
     /// The layers as the manifest will list them.
@@ -99,6 +103,10 @@ impl Sealer<'_> {
     fn layer(&self, layer: &PlannedLayer, family: LayerFamily) -> Result<Descriptor> {
         let listed_media = layer.descriptor.as_ref().and_then(|listed| parse_layer_media(&listed.media_type));
         let foreign = listed_media.is_some_and(|media| media.foreign);
+        if layer.missing {
+            let media = layer_media(family, "none", false).ok_or_else(|| Error::unsupported("no media type for plain layers"))?;
+            return Ok(Descriptor::new(media, layer.diff_id.0, 0));
+        }
         let (Some(blob), listed) = (layer.blob, &layer.descriptor) else {
             let listed = layer.descriptor.clone().ok_or_else(|| Error::invalid("a layer without bytes and without a descriptor"))?;
             let name = listed_media.map_or("none", |media| media.compression.name());
@@ -164,8 +172,13 @@ impl Sealer<'_> {
                 let oci = listed
                     .iter()
                     .any(|child| ManifestKind::from_media_type(&child.media_type).is_some_and(|kind| kind.family() == LayerFamily::Oci));
-                let media_type = if oci { LayerFamily::Oci.index().media_type() } else { descriptor.media_type.as_str() };
-                if object.contains("mediaType") || oci {
+                let retyped = self.plan.images.iter().any(|image| image.retyped);
+                let media_type = match (oci, retyped) {
+                    (true, _) => LayerFamily::Oci.index().media_type(),
+                    (false, true) => LayerFamily::Docker.index().media_type(),
+                    (false, false) => descriptor.media_type.as_str(),
+                };
+                if object.contains("mediaType") || oci || retyped {
                     object.set("mediaType", media_type);
                 }
                 let bytes = object.to_vec();
@@ -217,6 +230,10 @@ fn edited(image: &PlannedImage, mut object: Object, layers: &[Descriptor]) -> (S
     if let Some((_, raw)) = &image.manifest {
         let mut config = raw.config.edit();
         config.set("mediaType", image.family.config());
+        if raw.config.digest != *image.config.digest() {
+            config.set("digest", image.config.digest()).set("size", image.config.size());
+            config.remove("data");
+        }
         object.set("config", config);
     }
     object.set("layers", layers);
@@ -310,6 +327,23 @@ mod tests {
         assert_eq!(sealed.roots[0].descriptor.digest, *raw.digest());
         assert_eq!(document(&sealed, plan.images[0].config.digest()).as_bytes(), plan.images[0].config.bytes());
         assert_eq!(sealed.documents.len(), 2);
+    }
+
+    #[test]
+    fn another_config_changes_its_descriptor_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut plan = plan(dir.path(), &Layout::of(&[odd("a:1")]), "oci", Some(Compress::Keep));
+        let mut object = Object::parse(plan.images[0].config.bytes()).unwrap();
+        object.set("author", "me");
+        let limits = crate::spec::JsonLimits::config(&crate::limits::Limits::default());
+        plan.images[0].config = crate::spec::Raw::parse(object.to_vec(), &limits).unwrap();
+        let sealed = sealed(&plan);
+        let (config, (_, raw)) = (&plan.images[0].config, plan.images[0].manifest.as_ref().unwrap());
+        let mut expected: Value = serde_json::from_slice(raw.bytes()).unwrap();
+        expected["config"]["digest"] = json!(config.digest());
+        expected["config"]["size"] = json!(config.size());
+        assert_eq!((top(&sealed), document(&sealed, config.digest()).as_bytes()), (expected, config.bytes()));
+        assert_eq!(sealed.documents.len(), 2, "the old ones are not among them");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::{Known, Name};
+use crate::catalog::{Known, Legacy, Lineage, Name};
 use crate::compress::Compression;
 use crate::context::Cancel;
 use crate::digest::{DiffId, Digest};
@@ -54,6 +54,8 @@ pub struct Accepts {
     pub format: &'static str,
     /// Whether it holds more than one image or index.
     pub several: bool,
+    /// Whether it holds configs; otherwise it holds of them what the v1 JSON of layers has.
+    pub configs: bool,
     /// Whether it holds indexes of platforms.
     pub indexes: bool,
     /// Whether it holds artifacts.
@@ -68,24 +70,50 @@ pub struct Accepts {
     pub compressions: &'static [Compression],
     /// How layers are stored when the caller does not say.
     pub default_compress: DefaultCompress,
+    /// Whether it names layers by the digests that the source stores them under.
+    pub stored_digests: bool,
 }
 
 /// What will be put, as far as it is known before the run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Expected {
     /// Every blob that will be put, in the order of the images; [`Sink::put`] counts these.
-    pub blobs: Vec<Known>,
+    pub blobs: Vec<ExpectedBlob>,
     /// Every image, in order.
     pub images: Vec<ExpectedImage>,
 }
 
+/// A blob that will come.
+#[derive(Debug, Clone, Default)]
+pub struct ExpectedBlob {
+    /// What is known of the bytes that will be put.
+    pub known: Known,
+    /// How they will be compressed.
+    pub compression: Compression,
+}
+
 /// An image that will come.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ExpectedImage {
     /// Its config.
     pub config: Raw<Config>,
-    /// Its layers: positions in [`Expected::blobs`], or none for a foreign layer.
-    pub layers: Vec<Option<usize>>,
+    /// Its layers, base first.
+    pub layers: Vec<ExpectedLayer>,
+    /// Its references, in order, each once.
+    pub references: Vec<Reference>,
+    /// The v1 JSON of its layers, where the source is an archive with nothing else.
+    pub legacy: Option<Arc<Legacy>>,
+    /// What it was built on.
+    pub lineage: Option<Lineage>,
+}
+
+/// A layer that will come.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpectedLayer {
+    /// Its position in [`Expected::blobs`], or none for a foreign layer.
+    pub blob: Option<usize>,
+    /// The digest of the bytes that the source stores, for formats that want it ([`Accepts::stored_digests`]).
+    pub stored: Option<Digest>,
 }
 
 /// A blob as it was written.
@@ -103,8 +131,8 @@ pub struct Written {
 
 impl Written {
     /// What a blob of stated size and digest will be.
-    pub(crate) fn expected(size: u64, digest: Digest, known: &Known) -> Self {
-        Self { digest, size, diff_id: known.diff_id, compression: Compression::None }
+    pub(crate) fn expected(size: u64, digest: Digest, blob: &ExpectedBlob) -> Self {
+        Self { digest, size, diff_id: blob.known.diff_id, compression: blob.compression }
     }
 }
 
@@ -139,8 +167,17 @@ pub struct SealedLayer {
     pub descriptor: Descriptor,
     /// Its diff ID.
     pub diff_id: DiffId,
-    /// Which blob it is; none for a foreign layer.
+    /// Which blob it is; none for a foreign layer and for a missing one.
     pub blob: Option<usize>,
+    /// Whether the receiver must have it: only its name is written.
+    pub missing: bool,
+}
+
+impl SealedLayer {
+    /// Whether its bytes are where its URLs say.
+    pub fn is_foreign(&self) -> bool {
+        self.blob.is_none() && !self.missing
+    }
 }
 
 /// An image, all of it known.

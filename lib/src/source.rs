@@ -1,5 +1,6 @@
 //! Where images are read from.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -77,6 +78,7 @@ pub fn join(mut sources: Vec<Arc<dyn Source>>) -> Arc<dyn Source> {
             catalog.warnings.push(format!("annotations of the layout {place} ({keys}) are left out, since it is joined with others"));
         }
     }
+    find_missing(&mut catalog);
     Arc::new(Joined { sources, starts, catalog })
 }
 
@@ -106,6 +108,18 @@ fn append(all: &mut Catalog, one: &Catalog) {
     all.roots.extend(one.roots.iter().map(|root| Root { name: root.name.clone(), node: moved(&root.node, blobs, images) }));
     all.warnings.extend(one.warnings.iter().cloned());
     all.findings.extend(one.findings.iter().cloned());
+}
+
+/// Takes layers that one source lacks from another.
+fn find_missing(catalog: &mut Catalog) {
+    let held = catalog.images.iter().flat_map(|image| &image.layers).filter_map(|layer| Some((layer.diff_id, layer.blob?)));
+    let held: HashMap<_, _> = held.collect();
+    for layer in catalog.images.iter_mut().flat_map(|image| &mut image.layers).filter(|layer| layer.missing.is_some()) {
+        layer.blob = held.get(&layer.diff_id).copied();
+        if layer.blob.is_some() {
+            layer.missing = None;
+        }
+    }
 }
 
 /// A copy of a node whose blobs and images are numbered further on.

@@ -9,9 +9,10 @@ use std::str::FromStr;
 use super::CompressError;
 
 /// How a stream of bytes is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// Not at all.
+    #[default]
     None,
     /// gzip, [RFC 1952](https://www.rfc-editor.org/rfc/rfc1952).
     Gzip,

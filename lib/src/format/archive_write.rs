@@ -9,6 +9,7 @@
 //! stream  | header | blob 0 (its turn)   | pad |                                blob 1 (size open) and blob 2 in spools
 //! ```
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
@@ -18,13 +19,12 @@ use std::time::Duration;
 
 use super::Target;
 use super::layout_write::readable;
-use crate::catalog::Known;
 use crate::context::{Cancel, Context};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, Result};
 use crate::limits::Limits;
 use crate::pool::lock;
-use crate::sink::{BlobWriter, Committed, Expected, Order, Sealed, Sink, Written};
+use crate::sink::{BlobWriter, Committed, Expected, ExpectedBlob, Order, Sealed, Sink, Written};
 use crate::spool;
 use crate::tar::{END, Header, HeaderFormat, padding};
 use crate::transport::{Medium, Output};
@@ -48,6 +48,8 @@ pub enum Body {
     Bytes(Arc<[u8]>),
     /// Blob number so of [`Expected::blobs`], and how its digest names it where the header does not.
     Blob(usize, Option<fn(&Written) -> String>),
+    /// Once more the bytes of a blob that is a member before.
+    Again(usize),
     /// None.
     Empty,
 }
@@ -58,13 +60,18 @@ pub trait Layouter: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When a member cannot be made.
-    fn before(&self, expected: &Expected) -> Result<Vec<Member>>;
+    fn before(&mut self, expected: &Expected) -> Result<Vec<Member>>;
 
     /// The members after the last blob.
     ///
     /// # Errors
     /// When a member cannot be made.
     fn after(&self, sealed: &Sealed) -> Result<Vec<Member>>;
+
+    /// The archive is filled with zeros to a multiple of so many bytes: Python's `tarfile` writes records of 20 blocks.
+    fn record(&self) -> u64 {
+        crate::tar::BLOCK as u64
+    }
 }
 
 /// Writes images into an archive.
@@ -73,12 +80,14 @@ pub(super) struct ArchiveSink {
     layouter: Box<dyn Layouter>,
     label: String,
     output: Output,
-    expected: Vec<Known>,
+    expected: Vec<ExpectedBlob>,
     members: Vec<Member>,
     /// The member of each blob.
     places: Vec<usize>,
     /// Bytes of each blob's header: one block, or more where a digest makes a long name.
     headers: Vec<u64>,
+    /// The further members with the bytes of each blob.
+    repeats: Vec<Vec<usize>>,
     cancel: Cancel,
     limits: Limits,
     state: Mutex<State>,
@@ -95,6 +104,8 @@ struct State {
     blobs: Vec<BlobState>,
     /// Where the bytes of each blob begin, once that is known.
     offsets: Vec<u64>,
+    /// Places made for members that repeat a blob which is not complete yet.
+    reserved_repeats: HashMap<usize, u64>,
     spooled: u64,
 }
 
@@ -111,8 +122,8 @@ enum BlobState {
     Growing,
     /// Complete, in a spool.
     Spooled(File, Written),
-    /// At its place.
-    Done,
+    /// At its place, with so many bytes; and in a spool where it will be needed again and cannot be read back.
+    Done(u64, Option<File>),
 }
 
 impl ArchiveSink {
@@ -129,6 +140,7 @@ impl ArchiveSink {
             members: Vec::new(),
             places: Vec::new(),
             headers: Vec::new(),
+            repeats: Vec::new(),
             cancel: ctx.cancel.clone(),
             limits: ctx.limits.clone(),
             state: Mutex::default(),
@@ -145,11 +157,16 @@ impl ArchiveSink {
                 Body::Bytes(bytes) => self.append(state, &member.header, bytes)?,
                 Body::Blob(blob, name) => match std::mem::take(&mut state.blobs[*blob]) {
                     BlobState::Spooled(file, written) => {
-                        self.append_spooled(state, &named(member, *name, &written), &file, written.size)?;
-                        state.blobs[*blob] = BlobState::Done;
+                        let header = named(member, *name, &written);
+                        let header_len = header.to_blocks().map_err(Error::invalid)?.len() as u64;
+                        state.offsets[*blob] = state.at + header_len;
+                        self.append_from(state, &header, &file, 0, written.size)?;
+                        state.spooled += written.size;
+                        let again = !self.repeats[*blob].is_empty() && matches!(self.output.medium, Medium::Stream(_));
+                        state.blobs[*blob] = BlobState::Done(written.size, again.then_some(file));
                     }
                     // A file lets us go on behind what will come here.
-                    BlobState::Open => match (&self.output.medium, self.expected[*blob].size) {
+                    BlobState::Open => match (&self.output.medium, self.expected[*blob].known.size) {
                         (Medium::File(_), Some(size)) => {
                             state.blobs[*blob] = BlobState::Reserved;
                             state.offsets[*blob] = state.at + self.headers[*blob];
@@ -157,6 +174,22 @@ impl ArchiveSink {
                         }
                         _ => break,
                     },
+                    other => {
+                        state.blobs[*blob] = other;
+                        break;
+                    }
+                },
+                Body::Again(blob) => match std::mem::take(&mut state.blobs[*blob]) {
+                    BlobState::Done(size, spool) => {
+                        self.append_again(state, &member.header, state.offsets[*blob], size, spool.as_ref())?;
+                        state.blobs[*blob] = BlobState::Done(size, spool);
+                    }
+                    BlobState::Reserved => {
+                        let size = self.expected[*blob].known.size.unwrap_or(0);
+                        state.blobs[*blob] = BlobState::Reserved;
+                        state.reserved_repeats.insert(state.next, state.at);
+                        state.at += sized(&member.header, size).to_blocks().map_err(Error::invalid)?.len() as u64 + size + padding(size);
+                    }
                     other => {
                         state.blobs[*blob] = other;
                         break;
@@ -179,11 +212,12 @@ impl ArchiveSink {
         self.write_at(state, &blocks)
     }
 
-    fn append_spooled(&self, state: &mut State, header: &Header, from: &File, size: u64) -> Result<()> {
+    /// Writes a member whose bytes lie in a file, at the end of what has a place.
+    fn append_from(&self, state: &mut State, header: &Header, from: &File, offset: u64, size: u64) -> Result<()> {
         self.write_at(state, &header.to_blocks().map_err(Error::invalid)?)?;
         match &self.output.medium {
             Medium::File(file) => {
-                spool::copy_range(from, 0, file, state.at, size).context(|| &self.output.label)?;
+                spool::copy_range(from, offset, file, state.at, size).context(|| &self.output.label)?;
                 state.at += size;
             }
             Medium::Stream(_) => {
@@ -192,14 +226,33 @@ impl ArchiveSink {
                 while done < size {
                     self.cancel.poll()?;
                     let step = usize::try_from(size - done).unwrap_or(usize::MAX).min(buffer.len());
-                    from.read_exact_at(&mut buffer[..step], done).context(|| "reading a temporary file")?;
+                    from.read_exact_at(&mut buffer[..step], offset + done).context(|| "reading a temporary file")?;
                     self.write_at(state, &buffer[..step])?;
                     done += step as u64;
                 }
             }
         }
-        state.spooled += size;
         self.write_at(state, &END[..padding(size) as usize])
+    }
+
+    /// Writes the bytes of a blob once more: from where they are in the output, or from the spool of a stream.
+    fn append_again(&self, state: &mut State, header: &Header, offset: u64, size: u64, spool: Option<&File>) -> Result<()> {
+        let header = sized(header, size);
+        match (&self.output.medium, spool) {
+            (Medium::File(file), _) => self.append_from(state, &header, &Arc::clone(file), offset, size),
+            (Medium::Stream(_), Some(spool)) => self.append_from(state, &header, spool, 0, size),
+            (Medium::Stream(_), None) => Err(Error::invalid("a blob that comes twice was not kept")),
+        }
+    }
+
+    /// Fills the places that were made for repeats of a blob before it was complete.
+    fn fill_repeats(&self, state: &mut State, blob: usize, size: u64) -> Result<()> {
+        for member in &self.repeats[blob] {
+            let Some(at) = state.reserved_repeats.remove(member) else { continue };
+            let mut apart = State { at, ..State::default() };
+            self.append_again(&mut apart, &self.members[*member].header, state.offsets[blob], size, None)?;
+        }
+        Ok(())
     }
 
     /// Writes at the end of what has a place. Only who holds the state may.
@@ -224,12 +277,16 @@ impl ArchiveSink {
 
 /// The header of a blob, complete.
 fn named(member: &Member, name: Option<fn(&Written) -> String>, written: &Written) -> Header {
-    let mut header = member.header.clone();
+    let mut header = sized(&member.header, written.size);
     if let Some(name) = name {
         header.path = name(written).into_bytes();
     }
-    header.size = written.size;
-    if written.size >= OCTAL {
+    header
+}
+
+fn sized(header: &Header, size: u64) -> Header {
+    let mut header = Header { size, ..header.clone() };
+    if size >= OCTAL {
         // One block, as for any other size, so that room can be made before the size is known.
         header.format = HeaderFormat::Gnu;
     }
@@ -237,8 +294,8 @@ fn named(member: &Member, name: Option<fn(&Written) -> String>, written: &Writte
 }
 
 /// How many bytes the header of a blob will have. A digest that is not known yet will be of SHA-256.
-fn header_len(member: &Member, name: Option<fn(&Written) -> String>, known: &Known) -> Result<u64> {
-    let written = Written::expected(known.size.unwrap_or(0), known.digest.unwrap_or_else(|| Digest::of(b"")), known);
+fn header_len(member: &Member, name: Option<fn(&Written) -> String>, blob: &ExpectedBlob) -> Result<u64> {
+    let written = Written::expected(blob.known.size.unwrap_or(0), blob.known.digest.unwrap_or_else(|| Digest::of(b"")), blob);
     Ok(named(member, name, &written).to_blocks().map_err(Error::invalid)?.len() as u64)
 }
 
@@ -258,12 +315,17 @@ impl Sink for ArchiveSink {
         self.members = self.layouter.before(&expected)?;
         self.places = vec![usize::MAX; expected.blobs.len()];
         self.headers = vec![0; expected.blobs.len()];
+        self.repeats = vec![Vec::new(); expected.blobs.len()];
         let mut order = Vec::with_capacity(expected.blobs.len());
         for (at, member) in self.members.iter().enumerate() {
-            if let Body::Blob(blob, name) = member.body {
-                self.places[blob] = at;
-                self.headers[blob] = header_len(member, name, &expected.blobs[blob])?;
-                order.push(blob);
+            match member.body {
+                Body::Blob(blob, name) => {
+                    self.places[blob] = at;
+                    self.headers[blob] = header_len(member, name, &expected.blobs[blob])?;
+                    order.push(blob);
+                }
+                Body::Again(blob) => self.repeats[blob].push(at),
+                Body::Bytes(_) | Body::Empty => {}
             }
         }
         if let Some(blob) = self.places.iter().position(|place| *place == usize::MAX) {
@@ -278,7 +340,8 @@ impl Sink for ArchiveSink {
     }
 
     fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {
-        let (member, known) = (self.places[blob], &self.expected[blob]);
+        let (member, expected) = (self.places[blob], &self.expected[blob]);
+        let known = &expected.known;
         let mut state = lock(&self.state);
         let place = match (&self.output.medium, known.size.zip(known.digest)) {
             (Medium::File(file), _) if state.next > member => {
@@ -288,9 +351,9 @@ impl Sink for ArchiveSink {
                 state.blobs[blob] = BlobState::Growing;
                 Place::Growing { file: Arc::clone(file), at: state.at + self.headers[blob] }
             }
-            (Medium::Stream(_), Some((size, digest))) => {
+            (Medium::Stream(_), Some((size, digest))) if self.repeats[blob].is_empty() => {
                 state = self.wait_for_turn(state, member)?;
-                let written = Written::expected(size, digest, known);
+                let written = Written::expected(size, digest, expected);
                 let Body::Blob(_, name) = self.members[member].body else { return Err(Error::invalid("a member that is no blob")) };
                 let header = named(&self.members[member], name, &written).to_blocks().map_err(Error::invalid)?;
                 self.write_at(&mut state, &header)?;
@@ -308,7 +371,7 @@ impl Sink for ArchiveSink {
     fn commit(self: Box<Self>, sealed: &Sealed) -> Result<Committed> {
         let mut state = std::mem::take(&mut *lock(&self.state));
         self.advance(&mut state)?;
-        if state.next != self.members.len() || !state.blobs.iter().all(|blob| matches!(blob, BlobState::Done)) {
+        if state.next != self.members.len() || !state.blobs.iter().all(|blob| matches!(blob, BlobState::Done(..))) {
             return Err(Error::invalid("a layer was never written").frame(&self.label));
         }
         for member in self.layouter.after(sealed)? {
@@ -324,6 +387,8 @@ impl Sink for ArchiveSink {
             }
         }
         self.write_at(&mut state, &END)?;
+        let fill = state.at.next_multiple_of(self.layouter.record()) - state.at;
+        self.write_at(&mut state, &vec![0; usize::try_from(fill).unwrap_or(0)])?;
         let spooled = state.spooled;
         Ok(Committed { spooled, size: self.output.commit()? })
     }
@@ -391,11 +456,12 @@ impl BlobWriter for Putting<'_> {
                 }
                 // The padding is a hole of the new file, and so zeros.
                 file.write_all_at(&header, at - room).context(|| &sink.output.label)?;
-                state.blobs[blob] = BlobState::Done;
-                return Ok(());
+                state.blobs[blob] = BlobState::Done(len, None);
+                return sink.fill_repeats(&mut state, blob, len);
             }
             Place::Growing { file, .. } => {
                 file.write_all_at(&header, state.at).context(|| &sink.output.label)?;
+                state.offsets[blob] = state.at + room;
                 state.at += room + len + padding(len);
             }
             Place::Streaming => sink.write_at(&mut state, &END[..padding(len) as usize])?,
@@ -404,7 +470,7 @@ impl BlobWriter for Putting<'_> {
                 return sink.advance(&mut state);
             }
         }
-        state.blobs[blob] = BlobState::Done;
+        state.blobs[blob] = BlobState::Done(len, None);
         state.next += 1;
         sink.placed.notify_all();
         sink.advance(&mut state)
@@ -419,6 +485,7 @@ mod tests {
     use longshore_testkit::noise;
 
     use super::*;
+    use crate::catalog::Known;
     use crate::compress::{Compression, Encoding};
     use crate::error::ErrorKind;
     use crate::format::layout_write::{file_member, plain_header};
@@ -426,18 +493,20 @@ mod tests {
     use crate::testing::{context, names};
     use crate::transport::Destination;
 
-    /// `first`, the blobs with a file before each but the first, and `last`.
+    /// `first`, the blobs with a file before each but the first and the blob before it once more, and `last`.
     #[derive(Debug)]
     struct Rows;
 
     impl Layouter for Rows {
-        fn before(&self, expected: &Expected) -> Result<Vec<Member>> {
+        fn before(&mut self, expected: &Expected) -> Result<Vec<Member>> {
             let mut members = vec![file_member("first".to_owned(), *b"1")];
             for at in 0..expected.blobs.len() {
                 // The odd ones are named by their digest, the even ones in advance.
                 let by_digest: Option<fn(&Written) -> String> = (at % 2 == 1).then_some(|written| written.digest.hex());
                 if at > 0 {
                     members.push(file_member(format!("before {at}"), vec![7; at * 300]));
+                    members
+                        .push(Member { header: plain_header(format!("again {}", at - 1), Kind::File, 0o644), body: Body::Again(at - 1) });
                 }
                 let header = plain_header(if at % 2 == 1 { String::new() } else { format!("blob {at}") }, Kind::File, 0o644);
                 members.push(Member { header, body: Body::Blob(at, by_digest) });
@@ -468,6 +537,7 @@ mod tests {
             1 => Known { size: Some(bytes.len() as u64), digest: Some(Digest::of(bytes)), diff_id: None },
             _ => Known::default(),
         };
+        let known = |blob| ExpectedBlob { known: known(blob), compression: Compression::None };
         Expected { blobs: blobs.iter().enumerate().map(known).collect(), images: Vec::new() }
     }
 
@@ -514,8 +584,13 @@ mod tests {
         let hex = |at: usize| Digest::of(&blobs()[at]).hex();
         let names: Vec<_> = members.iter().map(longshore_testkit::tar::Member::text).collect();
         let (one, three) = (hex(1), hex(3));
-        assert_eq!(names, ["first", "blob 0", "before 1", one.as_str(), "before 2", "blob 2", "before 3", three.as_str(), "last", "d/"]);
-        for (at, member) in [(0, 1), (1, 3), (2, 5), (3, 7)] {
+        let [first, second, third] = [
+            ["first", "blob 0", "before 1", "again 0"],
+            [one.as_str(), "before 2", "again 1", "blob 2"],
+            ["before 3", "again 2", three.as_str(), "last"],
+        ];
+        assert_eq!(names, [&first[..], &second, &third, &["d/"]].concat());
+        for (at, member) in [(0, 1), (0, 3), (1, 4), (1, 6), (2, 7), (2, 9), (3, 10)] {
             assert_eq!(members[member].data, blobs()[at], "blob {at}");
         }
     }
@@ -579,7 +654,7 @@ mod tests {
         let right = plain(dir.path());
         let mut sink = sink(dir.path(), None);
         let mut wrong = expected(&blobs(), 0b1111);
-        wrong.blobs[0].size = Some(500_000);
+        wrong.blobs[0].known.size = Some(500_000);
         sink.begin(wrong, &Cancel::default()).unwrap();
         sink.put(0).unwrap().write(&[0xff; 200_000]).unwrap();
         put(sink.as_ref(), 3, &blobs()[3]);
@@ -608,8 +683,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (size, bytes, says) in [(3, 4, "more than the 3 bytes"), (5, 4, "it has 4 bytes, expected 5")] {
             let mut sink = sink(dir.path(), None);
-            sink.begin(Expected { blobs: vec![Known { size: Some(size), ..Known::default() }], images: Vec::new() }, &Cancel::default())
-                .unwrap();
+            sink.begin(
+                Expected {
+                    blobs: vec![ExpectedBlob { known: Known { size: Some(size), ..Known::default() }, ..ExpectedBlob::default() }],
+                    images: Vec::new(),
+                },
+                &Cancel::default(),
+            )
+            .unwrap();
             let mut writer = sink.put(0).unwrap();
             let error = writer.write(&vec![0; bytes]).and_then(|()| writer.finish(&written(&vec![0; bytes]))).unwrap_err();
             assert!(error.kind() == ErrorKind::Mismatch && error.to_string().contains(says), "{error}");
@@ -645,8 +726,9 @@ mod tests {
         let mut digester = crate::digest::Digester::new(crate::digest::Algorithm::Sha512);
         digester.update(b"bytes");
         let known = Known { size: Some(5), digest: Some(digester.finish()), diff_id: None };
+        let known = ExpectedBlob { known, compression: Compression::None };
         assert_eq!(header_len(&member, Some(by_digest), &known).unwrap(), 3 * crate::tar::BLOCK as u64);
-        assert_eq!(header_len(&member, Some(by_digest), &Known::default()).unwrap(), crate::tar::BLOCK as u64);
+        assert_eq!(header_len(&member, Some(by_digest), &ExpectedBlob::default()).unwrap(), crate::tar::BLOCK as u64);
     }
 
     #[test]
@@ -657,7 +739,7 @@ mod tests {
         assert_eq!(sink.order(), Order::InTurn);
         sink.begin(expected(&blobs(), 0b1111), &cancel).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| sink.put(2).map(drop).unwrap_err().kind());
+            let waiting = scope.spawn(|| sink.put(3).map(drop).unwrap_err().kind());
             std::thread::sleep(Duration::from_millis(20));
             cancel.cancel();
             assert_eq!(waiting.join().unwrap(), ErrorKind::Cancelled);

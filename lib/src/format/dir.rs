@@ -11,24 +11,22 @@
 //! Follows `directory_transport.go` and `directory_dest.go` of containers/image 5.
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{FileSource, Files};
-use super::layout_write::{DirBlob, write_durably};
+use super::folder::Folder;
+use super::layout_write::write_durably;
 use super::tree::{Role, TreeReader};
 use super::{Format, Held, Members, Opening, Place, Target, WriteOptions, narrow};
 use crate::catalog::{Node, Root};
 use crate::compress::Compression;
 use crate::context::{Cancel, Context};
 use crate::digest::{Algorithm, Digest};
-use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::sink::{Accepts, BlobWriter, Committed, DefaultCompress, Expected, ManifestTypes, Names, Order, Sealed, Sink};
 use crate::source::{Pick, Source};
 use crate::spec::media::{OCI_INDEX, OCI_MANIFEST};
 use crate::spec::{Descriptor, Index, Manifest, Object};
-use crate::spool::{self, Temporary};
 
 /// The format.
 #[derive(Debug)]
@@ -64,6 +62,7 @@ impl Format for Dir {
         Accepts {
             format: NAME,
             several: false,
+            configs: true,
             indexes: true,
             artifacts: true,
             annotations: true,
@@ -71,6 +70,7 @@ impl Format for Dir {
             manifests: ManifestTypes::LikeSource,
             compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
             default_compress: DefaultCompress::Keep,
+            stored_digests: false,
         }
     }
 
@@ -85,7 +85,7 @@ impl Format for Dir {
 
     fn create(&self, target: &Target, _options: &WriteOptions, _ctx: &Context) -> Result<Box<dyn Sink>> {
         match target {
-            Target::Directory { path, replace } => Ok(Box::new(DirSink::create(path, *replace)?)),
+            Target::Directory { path, replace } => Ok(Box::new(DirSink(Folder::create(path, *replace, &["version", "manifest.json"])?))),
             Target::Archive(_) => Err(Error::unsupported("dir is a directory, not a file or stream")),
         }
     }
@@ -143,32 +143,7 @@ pub(super) fn read(files: Box<dyn Files>, opening: &Opening<'_>) -> Result<Arc<d
 
 /// Writes one image or index into a folder.
 #[derive(Debug)]
-struct DirSink {
-    path: PathBuf,
-    temporary: Temporary,
-    replace: bool,
-}
-
-impl DirSink {
-    fn create(path: &Path, replace: bool) -> Result<Self> {
-        let exists = |what: &str, hint: &str| Err(Error::new(ErrorKind::Exists, what).frame(path.display()).hint(hint));
-        match fs::read_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io(error).frame(path.display())),
-            Ok(mut entries) => {
-                let empty = entries.next().is_none();
-                let ours = path.join("version").is_file() && path.join("manifest.json").is_file();
-                if !empty && !ours {
-                    return exists("it is a directory with other things in it, not one of this format", "name a new or empty directory");
-                }
-                if !empty && !replace {
-                    return exists("it holds an image already", "--force replaces it");
-                }
-            }
-        }
-        Ok(Self { path: path.to_owned(), temporary: Temporary::dir(spool::parent(path)).path(path)?, replace })
-    }
-}
+struct DirSink(Folder);
 
 impl Sink for DirSink {
     fn order(&self) -> Order {
@@ -180,17 +155,20 @@ impl Sink for DirSink {
     }
 
     fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {
-        let root = self.temporary.path();
-        DirBlob::create(root.join(format!("blob-{blob}")), |written| Ok(root.join(file_name(Role::Blob, &written.digest))))
+        self.0.put(blob)
     }
 
-    fn commit(mut self: Box<Self>, sealed: &Sealed) -> Result<Committed> {
-        let root = self.temporary.path().to_owned();
+    fn commit(self: Box<Self>, sealed: &Sealed) -> Result<Committed> {
+        let root = self.0.work();
         let [top] = sealed.roots.as_slice() else {
             return Err(
-                Error::unsupported(format_args!("it holds one image or index, not {}", sealed.roots.len())).frame(self.path.display())
+                Error::unsupported(format_args!("it holds one image or index, not {}", sealed.roots.len())).frame(self.0.path().display())
             );
         };
+        for (at, blob) in sealed.blobs.iter().enumerate() {
+            let to = root.join(file_name(Role::Blob, &blob.digest));
+            fs::rename(self.0.blob(at), &to).path(&to)?;
+        }
         let configs: Vec<_> = sealed.images.iter().map(|image| image.config.digest()).collect();
         let mut any_other = false;
         for document in &sealed.documents {
@@ -205,30 +183,23 @@ impl Sink for DirSink {
         }
         any_other |= sealed.blobs.iter().any(|blob| blob.digest.algorithm() != Algorithm::Sha256);
         write_durably(&root.join("version"), if any_other { VERSION_ANY_DIGEST } else { VERSION }.as_bytes())?;
-        self.make_visible()?;
+        self.0.make_visible()?;
         Ok(Committed::default())
     }
 
     fn describe(&self) -> String {
-        format!("{NAME}:{}", self.path.display())
-    }
-}
-
-impl DirSink {
-    fn make_visible(&mut self) -> Result<()> {
-        // One rename replaces nothing, or an empty folder.
-        if !self.path.exists() || fs::remove_dir(&self.path).is_ok() || !self.replace {
-            return self.temporary.persist(&self.path, false);
-        }
-        self.temporary.exchange(&self.path)
+        format!("{NAME}:{}", self.0.path().display())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use longshore_testkit::images::{Image, Layer, Layout};
 
     use super::*;
+    use crate::error::ErrorKind;
     use crate::testing::{app, context, copy, layout, names, source};
 
     fn folder(dir: &Path, name: &str, images: &[Image]) -> PathBuf {
@@ -236,6 +207,10 @@ mod tests {
         let path = dir.join(name);
         copy(from.as_ref(), &format!("dir:{}", path.display()), &context(dir)).unwrap();
         path
+    }
+
+    fn begin(path: &Path, replace: bool) -> Result<()> {
+        Dir.create(&Target::Directory { path: path.to_owned(), replace }, &WriteOptions::default(), &context(Path::new("."))).map(drop)
     }
 
     fn opened(path: &Path) -> Result<Arc<dyn Source>> {
@@ -328,9 +303,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = folder(dir.path(), "out", &[app("a:1")]);
         let before = names(&path);
-        let error = DirSink::create(&path, false).unwrap_err();
+        let error = begin(&path, false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Exists);
-        drop(DirSink::create(&path, true).unwrap());
+        begin(&path, true).unwrap();
         assert_eq!(names(&path), before);
         fs::write(path.join("leftover"), b"").unwrap();
         folder(dir.path(), "out", &[Image::new("b:1")]);
@@ -342,7 +317,7 @@ mod tests {
         fs::create_dir(dir.path().join("other")).unwrap();
         fs::write(dir.path().join("other/file"), b"").unwrap();
         for replace in [false, true] {
-            assert!(DirSink::create(&dir.path().join("other"), replace).unwrap_err().to_string().contains("other things in it"));
+            assert!(begin(&dir.path().join("other"), replace).unwrap_err().to_string().contains("other things in it"));
         }
     }
 }

@@ -157,6 +157,15 @@ impl ArchiveFiles {
         self.members.contains_key(name.as_bytes())
     }
 
+    /// The names of all top folders that hold a file `name`, sorted.
+    pub(super) fn folders_with(&self, name: &str) -> impl Iterator<Item = String> {
+        let end = format!("/{name}");
+        self.members.keys().filter_map(move |path| {
+            let folder = std::str::from_utf8(path.strip_suffix(end.as_bytes())?).ok()?;
+            (!folder.contains('/')).then(|| folder.to_owned())
+        })
+    }
+
     /// The bytes of `name`, through one link at the most: what engines write never needs two.
     fn find(&self, name: &str) -> Result<Option<Range<u64>>> {
         let member = match self.members.get(name.as_bytes()) {

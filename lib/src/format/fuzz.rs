@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::files::{ArchiveFiles, Files};
 use super::{FORMATS, by_name};
-use super::{Format, Held, Holding, Opening, Place, dir, oci_layout};
+use super::{Format, Held, Holding, Opening, Place, dir, google_dir, oci_layout};
 use crate::catalog::{BlobId, Catalog, Content, Node};
 use crate::context::Context;
 use crate::digest::Digest;
@@ -74,9 +74,22 @@ pub fn fuzz_dir(data: &[u8]) {
     read_both_ways(&|opening| dir::read(Box::new(pieces.clone()), opening));
 }
 
+/// Reads the members of an archive as the files of a `google-dir:` folder.
+pub fn fuzz_google_dir(data: &[u8]) {
+    let Some(file) = file_of(data) else { return };
+    let scan = || {
+        let archive = Archive { file: Arc::clone(&file), len: data.len() as u64, label: "fuzz".to_owned(), spooled: 0 };
+        ArchiveFiles::scan(archive, context())
+    };
+    if scan().is_ok() {
+        read_both_ways(&|opening| google_dir::read(Box::new(scan()?), opening));
+    }
+}
+
 fn read_both_ways(open: &dyn Fn(&Opening<'_>) -> Result<Arc<dyn Source>>) {
-    let read = |keep_going| open(&Opening { pick: None, referrers: false, keep_going, ctx: context() });
-    let picking = |pick: &Pick| open(&Opening { pick: Some(pick), referrers: false, keep_going: false, ctx: context() });
+    let read = |keep_going| open(&Opening { pick: None, referrers: false, missing_layers: false, keep_going, ctx: context() });
+    let picking =
+        |pick: &Pick| open(&Opening { pick: Some(pick), referrers: false, missing_layers: false, keep_going: false, ctx: context() });
     let (strict, tolerant) = (read(false), read(true));
     match (&strict, &tolerant) {
         (Ok(source), Ok(tolerant)) => {
@@ -261,7 +274,7 @@ mod tests {
         let source = oci_layout::read_layout(
             "oci",
             Box::new(pieces.unwrap()),
-            &Opening { pick: None, referrers: false, keep_going: false, ctx: context() },
+            &Opening { pick: None, referrers: false, missing_layers: false, keep_going: false, ctx: context() },
         );
         source.unwrap().catalog().images.len()
     }

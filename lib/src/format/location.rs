@@ -30,6 +30,8 @@ pub struct Location {
 pub struct OpenOptions {
     /// Whether to note what is wrong and go on, as `check` does.
     pub keep_going: bool,
+    /// Whether layers that an archive names and does not hold are left to the caller: another source may have them.
+    pub missing_layers: bool,
     /// Whether what refers to the wanted image comes along: signatures, SBOMs, attestations.
     pub referrers: bool,
     /// Where a copy goes of what can be read only once; the temporary folder of the context when absent.
@@ -133,7 +135,13 @@ fn split_reference(rest: &str) -> (PathBuf, Option<String>) {
 /// When it cannot be read, is malformed, or does not hold what is wanted.
 pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result<Arc<dyn Source>> {
     let pick = location.pick()?;
-    let opening = Opening { pick: pick.as_ref(), referrers: options.referrers, keep_going: options.keep_going, ctx };
+    let opening = Opening {
+        pick: pick.as_ref(),
+        referrers: options.referrers,
+        missing_layers: options.missing_layers,
+        keep_going: options.keep_going,
+        ctx,
+    };
     let path = &location.path;
     let directory = !location.is_stdio() && path.is_dir();
     let held = if directory {

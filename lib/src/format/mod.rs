@@ -7,7 +7,9 @@ mod archive_write;
 mod dir;
 pub mod docker_archive;
 mod files;
+mod folder;
 mod fuzz;
+mod google_dir;
 mod layout_write;
 mod location;
 mod oci_archive;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use docker_archive::dialect::{DIALECTS, Dialect};
-pub use fuzz::{fuzz_archive, fuzz_dir, fuzz_layout, fuzz_location};
+pub use fuzz::{fuzz_archive, fuzz_dir, fuzz_google_dir, fuzz_layout, fuzz_location};
 pub use location::{Location, OpenOptions, create, open};
 
 use crate::catalog::{Catalog, Content, Name, Node, Root};
@@ -33,7 +35,8 @@ use crate::transport::Destination;
 use files::{ArchiveFiles, DirFiles, Files as _};
 
 /// Every format, in the order in which they are tried when the caller does not say.
-pub static FORMATS: &[&dyn Format] = &[&docker_archive::DockerArchive, &oci_archive::OciArchive, &oci_layout::OciLayout, &dir::Dir];
+pub static FORMATS: &[&dyn Format] =
+    &[&docker_archive::DockerArchive, &oci_archive::OciArchive, &oci_layout::OciLayout, &google_dir::GoogleDir, &dir::Dir];
 
 /// What kind of thing a format is kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +135,8 @@ pub struct Opening<'a> {
     pub pick: Option<&'a Pick>,
     /// Whether what refers to the wanted image (signatures, SBOMs, attestations) comes along.
     pub referrers: bool,
+    /// Whether layers that an archive names and does not hold are left to the caller: another source may have them.
+    pub missing_layers: bool,
     /// Whether to note what is wrong in [`Catalog::findings`] and go on, as far as that makes sense.
     pub keep_going: bool,
     /// The outside world.

@@ -64,7 +64,7 @@ impl Format for OciArchive {
 struct Blobs;
 
 impl Layouter for Blobs {
-    fn before(&self, expected: &Expected) -> Result<Vec<Member>> {
+    fn before(&mut self, expected: &Expected) -> Result<Vec<Member>> {
         Ok(super::layout_write::blob_members(expected))
     }
 

@@ -32,6 +32,7 @@ pub(super) struct OciLayout;
 pub(super) const ACCEPTS: Accepts = Accepts {
     format: "oci",
     several: true,
+    configs: true,
     indexes: true,
     artifacts: true,
     annotations: true,
@@ -39,6 +40,7 @@ pub(super) const ACCEPTS: Accepts = Accepts {
     manifests: ManifestTypes::Oci,
     compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
     default_compress: DefaultCompress::GzipPlain,
+    stored_digests: false,
 };
 
 impl Format for OciLayout {

@@ -202,9 +202,9 @@ impl<'a> TreeReader<'a> {
             if blob.is_none() && !foreign {
                 return Err(self.missing(&descriptor.digest).frame(format_args!("layers[{position}]")));
             }
-            layers.push(Layer { diff_id: *diff_id, blob, descriptor: Some(descriptor.clone()) });
+            layers.push(Layer { diff_id: *diff_id, blob, descriptor: Some(descriptor.clone()), missing: None });
         }
-        let image = Image { manifest: Some((media_type.to_owned(), raw)), config, layers };
+        let image = Image { manifest: Some((media_type.to_owned(), raw)), config, layers, legacy: None, lineage: None };
         Ok(Content::Image(self.catalog.add_image(image)))
     }
 

@@ -11,7 +11,7 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
 use crate::reference::Reference;
 use crate::sink::{Accepts, DefaultCompress, ManifestTypes, Names};
-use crate::spec::{LayerFamily, ManifestKind, Platform};
+use crate::spec::{Config, LayerFamily, ManifestKind, Object, Platform, Raw};
 
 /// What happens to names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,6 +62,10 @@ pub struct ConvertOptions {
     pub platforms: Platforms,
     /// How layers are stored; what the destination prefers when absent.
     pub compress: Option<Compress>,
+    /// The types that all manifests get, where the caller wants certain ones.
+    pub family: Option<LayerFamily>,
+    /// Whether layers that no source has are named all the same, for a receiver that has them.
+    pub allow_missing_layers: bool,
     /// The platform that is chosen where only one can be.
     pub host: Platform,
 }
@@ -128,23 +132,51 @@ impl Planner<'_> {
         let layers = (0..image.layers.len()).map(|position| self.layer(image, position)).collect::<Result<Vec<_>>>();
         let layers = layers.context(|| format!("image {}", image.id()))?;
         let family = self.family(image, &layers);
-        let planned =
-            PlannedImage { config: image.config.clone(), manifest: image.manifest.clone(), family, layers, references: Vec::new() };
-        self.plan.images.push(planned);
+        let listed = image.manifest.as_ref().and_then(|(media_type, _)| ManifestKind::from_media_type(media_type));
+        let retyped = self.options.family.is_some() && listed.is_some_and(|kind| kind.family() != family);
+        self.plan.images.push(PlannedImage {
+            config: image.config.clone(),
+            manifest: image.manifest.clone(),
+            family,
+            retyped,
+            layers,
+            references: Vec::new(),
+            legacy: image.legacy.clone(),
+            lineage: image.lineage.clone(),
+        });
         self.images.insert(id, self.plan.images.len() - 1);
         Ok(())
     }
 
     fn layer(&mut self, image: &Image, position: usize) -> Result<PlannedLayer> {
         let layer = &image.layers[position];
-        let planned = |blob| PlannedLayer { blob, diff_id: layer.diff_id, descriptor: layer.descriptor.clone() };
+        let stored = match layer.blob.map(|id| self.catalog.blob(id)) {
+            Some(blob) if blob.compression == Compression::None => Some(layer.diff_id.0),
+            Some(blob) => blob.known.digest,
+            None => layer.descriptor.as_ref().map(|listed| listed.digest),
+        };
+        let planned = |blob| PlannedLayer {
+            blob,
+            diff_id: layer.diff_id,
+            descriptor: layer.descriptor.clone(),
+            source: layer.blob,
+            stored,
+            missing: layer.missing.is_some(),
+        };
+        if let Some(member) = &layer.missing {
+            self.refuse_missing(position, member)?;
+        }
         let Some(id) = layer.blob else { return Ok(planned(None)) };
         let blob = self.catalog.blob(id);
         let action = self.action(blob.compression).context(|| format!("layer {position} ({})", blob.place))?;
-        let held = self.plan.accepts.compressions.contains(&blob.compression);
+        let held = blob.compression == Compression::None || self.plan.accepts.compressions.contains(&blob.compression);
         if let (None, LayerPlan::Recode(Some(encoding)), false) = (self.options.compress, action, held) {
             let (is, becomes) = (blob.compression, encoding.compression());
-            let note = format!("layers in {is} become {becomes}: manifests have no media type for {is}");
+            let why = match is {
+                Compression::Xz | Compression::Bzip2 => format!("manifests have no media type for {is}"),
+                _ => format!("{} holds no {is}", self.plan.accepts.format),
+            };
+            let note = format!("layers in {is} become {becomes}: {why}");
             if !self.plan.notes.contains(&note) {
                 self.plan.notes.push(note);
             }
@@ -159,6 +191,20 @@ impl Planner<'_> {
         Ok(planned(Some(self.blob(key, id, action, known))))
     }
 
+    /// Whether a layer that no source has may be left to the receiver.
+    fn refuse_missing(&self, position: usize, member: &str) -> Result<()> {
+        let error = |what: &str| Error::not_found(what).frame(format_args!("layer {position}: member {}", member.escape_debug()));
+        if !self.options.allow_missing_layers {
+            let hint = "name the archive of its base as another source; --allow-missing-layers leaves it to a receiver that has it";
+            return Err(error("it is missing").hint(hint));
+        }
+        if self.plan.accepts.manifests != ManifestTypes::None {
+            let format = self.plan.accepts.format;
+            return Err(error(&format!("it is missing, and {format} must state its size")).hint("--dialect classic needs no size"));
+        }
+        Ok(())
+    }
+
     fn blob(&mut self, key: Key, id: BlobId, action: LayerPlan, known: crate::catalog::Known) -> usize {
         let blob = self.catalog.blob(id);
         let blobs = &mut self.plan.blobs;
@@ -171,7 +217,9 @@ impl Planner<'_> {
     /// What happens to a layer that is stored like this.
     fn action(&self, stored: Compression) -> Result<LayerPlan> {
         let accepts = &self.plan.accepts;
-        let holds = |compression| accepts.compressions.contains(&compression);
+        // Docker's manifests know no zstd.
+        let docker = self.options.family == Some(LayerFamily::Docker);
+        let holds = |compression| accepts.compressions.contains(&compression) && !(docker && compression == Compression::Zstd);
         let gzip = LayerPlan::Recode(Some(Encoding::default()));
         let plain = || if stored == Compression::None { LayerPlan::Copy } else { LayerPlan::Recode(None) };
         let action = match (self.options.compress, accepts.default_compress) {
@@ -204,6 +252,9 @@ impl Planner<'_> {
             None => true,
             Some((media_type, _)) => ManifestKind::from_media_type(media_type).is_some_and(|kind| kind.family() == LayerFamily::Docker),
         };
+        if let Some(family) = self.options.family {
+            return family;
+        }
         if zstd || !docker || self.plan.accepts.manifests == ManifestTypes::Oci { LayerFamily::Oci } else { LayerFamily::Docker }
     }
 
@@ -246,15 +297,19 @@ impl Planner<'_> {
         let mut omitted = Vec::new();
         let mut notes = Vec::new();
         for (at, image) in self.plan.images.iter().enumerate() {
-            let Some((_, manifest)) = &image.manifest else { continue };
             let shown = self.plan.names(at).first().cloned().unwrap_or_else(|| format!("image {}", image.config.digest().short()));
+            if !accepts.configs && image.legacy.is_none() {
+                let lost = not_in_v1(&image.config);
+                omitted.push(format!("{shown}: parts of the config ({lost}), which {} cannot hold: the image ID changes", accepts.format));
+            }
+            let Some((_, manifest)) = &image.manifest else { continue };
             let docker = manifest
                 .media_type
                 .as_deref()
                 .and_then(ManifestKind::from_media_type)
                 .is_some_and(|kind| kind.family() == LayerFamily::Docker);
             let copied = |layer: &PlannedLayer| layer.blob.is_none_or(|blob| self.plan.blobs[blob].action == LayerPlan::Copy);
-            if docker && accepts.manifests == ManifestTypes::Oci && image.layers.iter().all(copied) {
+            if docker && !image.retyped && accepts.manifests == ManifestTypes::Oci && image.layers.iter().all(copied) {
                 notes.push(format!("{shown}: its manifest stays Docker's, so that its digest survives; umoci, and skopeo when asked by name, look for OCI's only"));
             }
             let of_layers: BTreeSet<_> = manifest.layers.iter().flat_map(|layer| layer.annotations.keys()).collect();
@@ -334,11 +389,26 @@ fn changes(plan: &Plan, node: &PlannedNode) -> bool {
     match node {
         PlannedNode::Artifact { .. } => false,
         PlannedNode::Image { image, .. } => {
+            let image = &plan.images[*image];
             let copied = |blob: usize| plan.blobs[blob].action == LayerPlan::Copy;
-            plan.images[*image].layers.iter().filter_map(|layer| layer.blob).any(|blob| !copied(blob))
+            let edited = image.manifest.as_ref().is_some_and(|(_, raw)| raw.config.digest != *image.config.digest());
+            edited || image.layers.iter().filter_map(|layer| layer.blob).any(|blob| !copied(blob))
         }
         PlannedNode::Index { raw, nodes, .. } => nodes.len() != raw.manifests.len() || nodes.iter().any(|node| changes(plan, node)),
     }
+}
+
+/// What of a config the v1 JSON of its layers has no place for.
+fn not_in_v1(config: &Raw<Config>) -> String {
+    const HELD: [&str; 9] =
+        ["architecture", "config", "container", "container_config", "created", "docker_version", "history", "os", "rootfs"];
+    let object = Object::parse(config.bytes()).unwrap_or_default();
+    let mut lost: Vec<_> = object.keys().filter(|key| !HELD.contains(key)).map(|key| key.escape_debug().to_string()).collect();
+    if config.history.iter().any(|step| step.empty_layer) {
+        lost.push("steps of the history without a layer".to_owned());
+    }
+    lost.push("diff IDs".to_owned());
+    lost.join(", ")
 }
 
 #[cfg(test)]
@@ -535,6 +605,6 @@ mod tests {
         let plan = convert(opened.catalog(), &accepts("oci"), &host()).unwrap();
         assert_eq!(plan.images[0].layers.iter().map(|layer| layer.blob).collect::<Vec<_>>(), [Some(0), None]);
         assert!(plan.to_string().contains("is foreign and stays where its URLs say"), "{plan}");
-        assert_eq!(plan.expected().images[0].layers, [Some(0), None]);
+        assert_eq!(plan.expected().images[0].layers.iter().map(|layer| layer.blob).collect::<Vec<_>>(), [Some(0), None]);
     }
 }

@@ -6,15 +6,16 @@ mod convert;
 mod select;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use convert::{Compress, ConvertOptions, NameChange, Platforms, convert};
 
-use crate::catalog::{BlobId, Known, Name};
+use crate::catalog::{BlobId, Known, Legacy, Lineage, Name};
 use crate::compress::{Compression, Encoding};
 use crate::digest::{DiffId, Digest};
 use crate::error::escaped;
 use crate::reference::Reference;
-use crate::sink::{Accepts, Expected, ExpectedImage};
+use crate::sink::{Accepts, Expected, ExpectedBlob, ExpectedImage, ExpectedLayer};
 use crate::spec::{Config, Descriptor, Index, LayerFamily, Manifest, Raw};
 
 /// What happens to the bytes of one blob.
@@ -51,12 +52,13 @@ impl PlannedBlob {
     }
 
     /// What is known before the run of the bytes that will be written.
-    fn expected(&self) -> Known {
-        match self.action {
+    fn expected(&self) -> ExpectedBlob {
+        let known = match self.action {
             LayerPlan::Copy => self.known.clone(),
             LayerPlan::Recode(None) => Known { size: None, digest: self.known.diff_id.map(|id| id.0), diff_id: self.known.diff_id },
             LayerPlan::Recode(Some(_)) => Known { size: None, digest: None, diff_id: self.known.diff_id },
-        }
+        };
+        ExpectedBlob { known, compression: self.compression_after() }
     }
 }
 
@@ -69,21 +71,33 @@ pub struct PlannedLayer {
     pub diff_id: DiffId,
     /// How the source lists it.
     pub descriptor: Option<Descriptor>,
+    /// Its bytes in the source, which may be other ones than those of [`PlannedBlob::blob`] with the same content.
+    pub source: Option<BlobId>,
+    /// The digest of those bytes, where it is stated.
+    pub stored: Option<Digest>,
+    /// Whether it is left out because no source has it.
+    pub missing: bool,
 }
 
 /// One image to write.
 #[derive(Debug, Clone)]
 pub struct PlannedImage {
-    /// The config, which no conversion changes.
+    /// The config, which no conversion changes; where it is not the manifest's, the manifest will say so.
     pub config: Raw<Config>,
     /// The manifest that the source has, with its media type.
     pub manifest: Option<(String, Raw<Manifest>)>,
     /// The types of a manifest that must be changed or made.
     pub family: LayerFamily,
+    /// Whether the manifest gets them even if nothing else of it changes.
+    pub retyped: bool,
     /// The layers, base first.
     pub layers: Vec<PlannedLayer>,
     /// What it is called, for formats that keep names with images.
     pub references: Vec<Reference>,
+    /// The v1 JSON that the source has instead of a config.
+    pub legacy: Option<Arc<Legacy>>,
+    /// What it was built on.
+    pub lineage: Option<Lineage>,
 }
 
 /// What a name leads to.
@@ -147,7 +161,10 @@ impl Plan {
     pub fn expected(&self) -> Expected {
         let image = |image: &PlannedImage| ExpectedImage {
             config: image.config.clone(),
-            layers: image.layers.iter().map(|layer| layer.blob).collect(),
+            layers: image.layers.iter().map(|layer| ExpectedLayer { blob: layer.blob, stored: layer.stored }).collect(),
+            references: image.references.clone(),
+            legacy: image.legacy.clone(),
+            lineage: image.lineage.clone(),
         };
         Expected { blobs: self.blobs.iter().map(PlannedBlob::expected).collect(), images: self.images.iter().map(image).collect() }
     }
@@ -175,6 +192,7 @@ impl fmt::Display for Plan {
             for (position, layer) in image.layers.iter().enumerate() {
                 match layer.blob {
                     Some(blob) => writeln!(f, "  layer {position}: {}", self.blobs[blob])?,
+                    None if layer.missing => writeln!(f, "  layer {position}: {} is left to the receiver", layer.diff_id)?,
                     None => writeln!(f, "  layer {position}: {} is foreign and stays where its URLs say", layer.diff_id)?,
                 }
             }

@@ -8,6 +8,7 @@
 //! pool                     digest     digest (diff ID)     encode ─ digest
 //! ```
 
+mod stored;
 pub(crate) mod transfer;
 
 use std::os::unix::fs::FileExt as _;
@@ -22,7 +23,7 @@ use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::plan::{LayerPlan, Plan, PlannedBlob};
 use crate::pool::lock;
 use crate::seal::seal;
-use crate::sink::{Order, Sink, Written};
+use crate::sink::{Expected, Order, Sink, Written};
 use crate::source::Source;
 use transfer::{Counts, Transfer};
 
@@ -78,11 +79,13 @@ pub struct ReportedImage {
 pub fn run(plan: &Plan, source: &dyn Source, mut sink: Box<dyn Sink>, ctx: &Context) -> Result<Report> {
     let destination = sink.describe();
     let writing = || format!("writing {destination}");
+    let mut expected = plan.expected();
+    stored::complete(&mut expected, plan, source, ctx)?;
     let guesses = if sink.order() == Order::AnyIfSized { guess_sizes(plan, source, ctx) } else { vec![None; plan.blobs.len()] };
-    let moved = match move_blobs(plan, source, sink.as_mut(), &guesses, ctx)? {
+    let moved = match move_blobs(plan, source, sink.as_mut(), &expected, &guesses, ctx)? {
         Moved::Done(written, counts) => (written, counts),
         // Somebody's trailer lies about the size: again, without believing any.
-        Moved::GuessedWrong => match move_blobs(plan, source, sink.as_mut(), &vec![None; plan.blobs.len()], ctx)? {
+        Moved::GuessedWrong => match move_blobs(plan, source, sink.as_mut(), &expected, &vec![None; plan.blobs.len()], ctx)? {
             Moved::Done(written, counts) => (written, counts),
             Moved::GuessedWrong => return Err(Error::invalid("a size was guessed where none may be")),
         },
@@ -137,13 +140,20 @@ fn guess_sizes(plan: &Plan, source: &dyn Source, ctx: &Context) -> Vec<Option<u6
 }
 
 /// Moves every blob, several at once.
-fn move_blobs(plan: &Plan, source: &dyn Source, sink: &mut dyn Sink, guesses: &[Option<u64>], ctx: &Context) -> Result<Moved> {
+fn move_blobs(
+    plan: &Plan,
+    source: &dyn Source,
+    sink: &mut dyn Sink,
+    expected: &Expected,
+    guesses: &[Option<u64>],
+    ctx: &Context,
+) -> Result<Moved> {
     let cancel = ctx.cancel.child();
-    let mut expected = plan.expected();
+    let mut expected = expected.clone();
     for (blob, guess) in expected.blobs.iter_mut().zip(guesses) {
-        blob.size = blob.size.or(*guess);
+        blob.known.size = blob.known.size.or(*guess);
     }
-    let sized = expected.blobs.iter().all(|blob| blob.size.is_some());
+    let sized = expected.blobs.iter().all(|blob| blob.known.size.is_some());
     let destination = sink.describe();
     let as_laid_out = sink.begin(expected, &cancel).context(|| format!("writing {destination}"))?;
 

@@ -36,28 +36,55 @@ pub struct Archive {
 /// # Errors
 /// When it cannot be read, is empty, a directory, compressed in a way that is not known, or larger than the spool limit.
 pub fn open_archive(path: &Path, spool_dir: &Path, ctx: &Context) -> Result<Archive> {
+    open_as(path, spool_dir, false, ctx)
+}
+
+/// Opens the file at `path` as it is stored, compressed or not, where `-` is standard input. `spool_dir` is where a copy goes of what can be
+/// read only once.
+///
+/// # Errors
+/// When it cannot be read, is a directory, or larger than the spool limit.
+pub fn open_stored(path: &Path, spool_dir: &Path, ctx: &Context) -> Result<Archive> {
+    open_as(path, spool_dir, true, ctx)
+}
+
+fn open_as(path: &Path, spool_dir: &Path, stored: bool, ctx: &Context) -> Result<Archive> {
+    let open = |file, label: &str| if stored { keep_file(file, label, spool_dir, ctx) } else { open_file(file, label, spool_dir, ctx) };
     if path.as_os_str() == "-" {
         let stdin = io::stdin();
         let file = stdin.as_fd().try_clone_to_owned().map(File::from).context(|| "standard input")?;
-        return open_file(file, "standard input", spool_dir, ctx).context(|| "standard input");
+        return open(file, "standard input").context(|| "standard input");
     }
     let label = path.display().to_string();
     // A named pipe without a writer would not even open; read as below, it is waited for in slices.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    file.map_err(Error::io).and_then(|file| open_file(file, &label, spool_dir, ctx)).path(path)
+    file.map_err(Error::io).and_then(|file| open(file, &label)).path(path)
 }
 
-fn open_file(file: File, label: &str, spool_dir: &Path, ctx: &Context) -> Result<Archive> {
+/// What a file is: all of it is there, or it can be read only once.
+fn whole(file: &File) -> Result<Option<u64>> {
     let meta = file.metadata().map_err(Error::io)?;
     if meta.is_dir() {
         return Err(Error::invalid("it is a directory, not an archive"));
     }
+    let mut at = file;
     // Standard input may be a file of which somebody has read a part.
-    if !meta.is_file() || (&file).stream_position().map_err(Error::io)? > 0 {
+    Ok((meta.is_file() && at.stream_position().map_err(Error::io)? == 0).then_some(meta.len()))
+}
+
+fn keep_file(file: File, label: &str, spool_dir: &Path, ctx: &Context) -> Result<Archive> {
+    match whole(&file)? {
+        Some(len) => Ok(Archive { file: Arc::new(file), len, label: label.to_owned(), spooled: 0 }),
+        None => keep(PollRead { file, cancel: ctx.cancel.clone() }, label, spool_dir, ctx),
+    }
+}
+
+fn open_file(file: File, label: &str, spool_dir: &Path, ctx: &Context) -> Result<Archive> {
+    let Some(len) = whole(&file)? else {
         let input = PollRead { file, cancel: ctx.cancel.clone() };
         return spool(input, label, spool_dir, ctx);
-    }
+    };
     let mut head = [0; SNIFF];
     let filled = read_at_most(&file, &mut head, 0).map_err(Error::io)?;
     if filled == 0 {
@@ -65,9 +92,9 @@ fn open_file(file: File, label: &str, spool_dir: &Path, ctx: &Context) -> Result
     }
     let file = Arc::new(file);
     if sniff(&head[..filled])? == Compression::None {
-        return Ok(Archive { file, len: meta.len(), label: label.to_owned(), spooled: 0 });
+        return Ok(Archive { file, len, label: label.to_owned(), spooled: 0 });
     }
-    spool(Section::new(file, 0, meta.len()), label, spool_dir, ctx)
+    spool(Section::new(file, 0, len), label, spool_dir, ctx)
 }
 
 /// Copies a stream into a temporary file, decompressing it on the way.
@@ -80,7 +107,11 @@ fn spool(mut input: impl Read + Send, label: &str, dir: &Path, ctx: &Context) ->
     let kind = sniff(&head)?;
     let mut plain = decoder(kind, head.as_slice().chain(input), (&ctx.limits).into())?;
     let first = first_header(&mut plain)?;
-    let mut plain = first.as_slice().chain(plain);
+    keep(first.as_slice().chain(plain), label, dir, ctx)
+}
+
+/// Copies a stream into a temporary file, as it is.
+fn keep(mut input: impl Read, label: &str, dir: &Path, ctx: &Context) -> Result<Archive> {
     let mut file = spool::anonymous(dir)?;
     let mut buffer = vec![0; crate::pool::CHUNK];
     let mut len = 0;
@@ -88,7 +119,7 @@ fn spool(mut input: impl Read + Send, label: &str, dir: &Path, ctx: &Context) ->
     ctx.progress.begin(TASK, &format!("reading {label}"), None);
     loop {
         ctx.cancel.poll()?;
-        let count = match plain.read(&mut buffer) {
+        let count = match input.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

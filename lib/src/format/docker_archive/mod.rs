@@ -10,6 +10,7 @@
 //! One reader takes all of them; each layout that we write is a [dialect].
 
 pub mod dialect;
+mod legacy;
 mod read;
 
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub struct DockerArchive;
 
 const NAME: &str = "docker-archive";
 
+/// The digest, in hex, of 1024 zeros as Docker compressed them: in v1 IDs it stands for a step of a build that made no layer.
+const EMPTY_LAYER: &str = "a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4";
+
 impl Format for DockerArchive {
     fn name(&self) -> &'static str {
         NAME
@@ -41,11 +45,15 @@ impl Format for DockerArchive {
     }
 
     fn detect(&self, has: &dyn Fn(&str) -> bool) -> bool {
-        has("manifest.json")
+        ["manifest.json", "repositories", "top"].iter().any(|name| has(name))
     }
 
     fn open(&self, held: Held, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
-        read::open(held.archive()?, opening)
+        let files = held.archive()?;
+        if files.has("manifest.json") || files.folders_with("json").next().is_none() {
+            return read::open(files, opening);
+        }
+        legacy::open(files, opening)
     }
 
     fn accepts(&self, options: &WriteOptions) -> Accepts {

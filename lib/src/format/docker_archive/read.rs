@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::NAME;
-use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Known, Layer, Name, Node, Root};
+use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Known, Layer, Lineage, Name, Node, Root};
 use crate::compress::Compression;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
@@ -80,6 +80,25 @@ fn forget_unread(node: &mut Node, left_out: &mut Vec<String>) {
     *nodes = kept.into();
 }
 
+/// What an image was built on: its base's layers lie in other folders than the one that is named as the config. Layers that are not called
+/// by their diff IDs keep their names.
+fn lineage(entry: &ArchiveImage, config_name: &str, config: &Config) -> Option<Lineage> {
+    let own = config_name.strip_suffix(".json").unwrap_or(config_name);
+    let members: Vec<_> = entry.layers.iter().filter_map(|layer| clean(layer).ok()).collect();
+    let split = |member: &'_ String| member.rsplit_once('/').map(|(folder, name)| (folder.to_owned(), name.to_owned()));
+    let split: Vec<_> = members.iter().filter_map(split).collect();
+    let folders: Vec<_> = split.iter().map(|(folder, _)| folder.clone()).take_while(|folder| folder != own).collect();
+    let named = split.iter().zip(config.diff_ids()).map(|((_, name), id)| {
+        let stem = name.strip_suffix(".tar").unwrap_or(name);
+        (stem != id.0.hex()).then(|| stem.to_owned())
+    });
+    let complete = split.len() == config.diff_ids().len();
+    let names: Vec<_> = if complete { named.collect() } else { Vec::new() };
+    // Only Bazel names a folder as the config and puts layers of any name into it.
+    let of_bazel = entry.parent.is_some() || (folders.is_empty() && names.iter().any(Option::is_some));
+    of_bazel.then(|| Lineage { parent: entry.parent.clone(), folders, names, legacy: Vec::new() })
+}
+
 fn files_dyn(files: &ArchiveFiles) -> &dyn Files {
     files
 }
@@ -137,7 +156,8 @@ impl<'a> Reader<'a> {
         let at = match self.images.get(config.digest()) {
             Some(at) => *at,
             None => {
-                let image = Image { manifest: None, config: config.clone(), layers };
+                let lineage = lineage(entry, &name, &config);
+                let image = Image { manifest: None, config: config.clone(), layers, legacy: None, lineage };
                 let at = self.catalog.add_image(image).0;
                 self.images.insert(*config.digest(), at);
                 at
@@ -159,13 +179,21 @@ impl<'a> Reader<'a> {
         for (position, (layer, diff_id)) in entry.layers.iter().zip(&config.rootfs.diff_ids).enumerate() {
             let source = entry.layer_sources.as_ref().and_then(|sources| sources.get(diff_id));
             let found = clean(layer).and_then(|name| Ok((self.files.size(&name)?, name))).context(|| format!("layer {position}"))?;
+            let mut missing = None;
             let blob = match found {
                 (Some(size), name) => Some(self.blob(&name, size, *diff_id).context(|| format!("layer {position}"))?),
                 // Docker 25 and later lists a source for every layer; only a foreign one may be elsewhere.
                 (None, _) if source.and_then(Descriptor::layer_media).is_some_and(|media| media.foreign) => None,
-                (None, name) => return Err(Error::not_found("it is missing").frame(format_args!("layer {position}: member {name}"))),
+                (None, name) if self.opening.missing_layers && !name.is_empty() => {
+                    missing = Some(format!("{name} of manifest.json"));
+                    None
+                }
+                (None, name) => {
+                    let hint = "of a partial archive: name that of its base as another source, or use --allow-missing-layers";
+                    return Err(Error::not_found("it is missing").hint(hint).frame(format_args!("layer {position}: member {name}")));
+                }
             };
-            layers.push(Layer { diff_id: *diff_id, blob, descriptor: source.cloned() });
+            layers.push(Layer { diff_id: *diff_id, blob, descriptor: source.cloned(), missing });
         }
         Ok(layers)
     }

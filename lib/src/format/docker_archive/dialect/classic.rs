@@ -13,14 +13,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Dialect, archive_manifest};
+use super::{Dialect, Entries, archive_manifest, config_name};
 use crate::compress::Compression;
 use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::format::Members;
 use crate::format::archive_write::{Body, Layouter, Member};
 use crate::format::layout_write::{file_member, plain_header};
-use crate::sink::{Accepts, DefaultCompress, Expected, ExpectedImage, ManifestTypes, Names, Sealed, SealedImage};
+use crate::reference::Reference;
+use crate::sink::{Accepts, DefaultCompress, Expected, ExpectedImage, ManifestTypes, Names, Sealed};
 use crate::spec::{Config, Object, Raw};
 use crate::tar::Kind;
 
@@ -40,6 +41,7 @@ impl Dialect for Classic {
         Accepts {
             format: "docker-archive (classic)",
             several: true,
+            configs: true,
             indexes: false,
             artifacts: false,
             annotations: false,
@@ -47,6 +49,7 @@ impl Dialect for Classic {
             manifests: ManifestTypes::None,
             compressions: &[Compression::None],
             default_compress: DefaultCompress::None,
+            stored_digests: false,
         }
     }
 
@@ -67,7 +70,7 @@ impl Dialect for Classic {
 }
 
 impl Layouter for Classic {
-    fn before(&self, expected: &Expected) -> Result<Vec<Member>> {
+    fn before(&mut self, expected: &Expected) -> Result<Vec<Member>> {
         let mut members = BTreeMap::new();
         // The folder that holds the bytes of each blob; every other layer with the same bytes links to it.
         let mut holders: HashMap<usize, String> = HashMap::new();
@@ -83,7 +86,7 @@ impl Layouter for Classic {
                 }
                 // Of two images with the same layers below, one source may have had the bytes and the other only where to get them.
                 let name = format!("{id}/layer.tar");
-                let Some(blob) = image.layers[position].filter(|_| !members.contains_key(&name)) else { continue };
+                let Some(blob) = image.layers[position].blob.filter(|_| !members.contains_key(&name)) else { continue };
                 let member = match holders.get(&blob) {
                     Some(holder) => {
                         let mut header = plain_header(name.clone(), Kind::Symlink, 0o777);
@@ -103,8 +106,13 @@ impl Layouter for Classic {
 
     fn after(&self, sealed: &Sealed) -> Result<Vec<Member>> {
         let ids: Vec<_> = sealed.images.iter().map(|image| v1_ids(&image.config)).collect();
-        let layer = |at: usize, _: &SealedImage, position: usize| format!("{}/layer.tar", ids[at][position]);
-        let manifest = archive_manifest(&sealed.images, |image| config_name(&image.config), layer)?;
+        let entries = Entries {
+            name: Reference::familiar,
+            empty_list: false,
+            config: &|image| config_name(&image.config),
+            layer: &|at, _, position| format!("{}/layer.tar", ids[at][position]),
+        };
+        let manifest = archive_manifest(&sealed.images, &entries)?;
         let mut members = vec![file_member("manifest.json".to_owned(), manifest)];
 
         let mut repositories: BTreeMap<String, BTreeMap<&str, &str>> = BTreeMap::new();
@@ -121,10 +129,6 @@ impl Layouter for Classic {
         }
         Ok(members)
     }
-}
-
-fn config_name(config: &Raw<Config>) -> String {
-    format!("{}.json", config.digest().hex())
 }
 
 /// One ID a layer, base first: each depends on all layers below, and the top one on the config too.

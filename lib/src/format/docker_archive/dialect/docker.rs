@@ -8,7 +8,7 @@
 //! manifest.json          names as RepoTags, paths into blobs/
 //! ```
 
-use super::{Dialect, archive_manifest};
+use super::{Dialect, Entries, archive_manifest};
 use crate::compress::Compression;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -17,6 +17,7 @@ use crate::format::archive_write::{Layouter, Member};
 use crate::format::layout_write::{blob_members, file_member, metadata_members};
 use crate::format::oci_layout::blob_name;
 use crate::format::tree::Role;
+use crate::reference::Reference;
 use crate::sink::{Accepts, DefaultCompress, Expected, ManifestTypes, Names, Sealed};
 
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl Dialect for Docker {
         Accepts {
             format: super::super::NAME,
             several: true,
+            configs: true,
             indexes: false,
             artifacts: false,
             annotations: false,
@@ -42,6 +44,7 @@ impl Dialect for Docker {
             manifests: ManifestTypes::LikeSource,
             compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
             default_compress: DefaultCompress::None,
+            stored_digests: false,
         }
     }
 
@@ -60,18 +63,20 @@ impl Dialect for Docker {
 }
 
 impl Layouter for Docker {
-    fn before(&self, expected: &Expected) -> Result<Vec<Member>> {
+    fn before(&mut self, expected: &Expected) -> Result<Vec<Member>> {
         Ok(blob_members(expected))
     }
 
     fn after(&self, sealed: &Sealed) -> Result<Vec<Member>> {
         let mut members = metadata_members(sealed)?;
         let path = |digest: &Digest| blob_name(Role::Blob, digest);
-        let manifest = archive_manifest(
-            &sealed.images,
-            |image| path(image.config.digest()),
-            |_, image, position| path(&image.layers[position].descriptor.digest),
-        )?;
+        let entries = Entries {
+            name: Reference::familiar,
+            empty_list: false,
+            config: &|image| path(image.config.digest()),
+            layer: &|_, image, position| path(&image.layers[position].descriptor.digest),
+        };
+        let manifest = archive_manifest(&sealed.images, &entries)?;
         members.push(file_member("manifest.json".to_owned(), manifest));
         Ok(members)
     }

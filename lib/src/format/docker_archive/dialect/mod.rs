@@ -1,7 +1,11 @@
 //! Dialects: how one tool lays out a docker-archive. A dialect is one file here and one line in [`DIALECTS`].
 
+mod bazel;
 mod classic;
+mod crane;
 mod docker;
+mod google;
+mod podman;
 
 use std::fmt;
 
@@ -11,11 +15,13 @@ use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::format::Members;
 use crate::format::archive_write::Layouter;
+use crate::reference::Reference;
 use crate::sink::{Accepts, SealedImage};
-use crate::spec::Descriptor;
+use crate::spec::{Config, Descriptor, Raw};
 
 /// Every dialect; the first is the default.
-pub static DIALECTS: &[&dyn Dialect] = &[&docker::Docker, &classic::Classic];
+pub static DIALECTS: &[&dyn Dialect] =
+    &[&docker::Docker, &classic::Classic, &podman::Podman, &crane::Crane, &bazel::Bazel, &google::GOOGLE, &google::V1];
 
 /// One tool's way to lay out a docker-archive.
 pub trait Dialect: Sync {
@@ -62,27 +68,36 @@ fn as_map<S: serde::Serializer>(pairs: &[(DiffId, &Descriptor)], serializer: S) 
     serializer.collect_map(pairs.iter().map(|(id, descriptor)| (id, descriptor)))
 }
 
-/// The archive manifest: names in Docker's familiar form, `null` for an image without one, and where foreign layers come from.
-fn archive_manifest(
-    images: &[SealedImage],
-    config: impl Fn(&SealedImage) -> String,
-    layer: impl Fn(usize, &SealedImage, usize) -> String,
-) -> Result<Vec<u8>> {
-    let entries: Vec<_> = images
-        .iter()
-        .enumerate()
-        .map(|(at, image)| {
-            let tags: Vec<_> = image.references.iter().map(crate::reference::Reference::familiar).collect();
-            let foreign = image.layers.iter().filter(|layer| layer.blob.is_none());
-            Entry {
-                config: config(image),
-                repo_tags: (!tags.is_empty()).then_some(tags),
-                layers: (0..image.layers.len()).map(|position| layer(at, image, position)).collect(),
-                layer_sources: foreign.map(|layer| (layer.diff_id, &layer.descriptor)).collect(),
-            }
-        })
-        .collect();
-    serde_json::to_vec(&entries).map_err(Error::invalid)
+/// What the images of an archive manifest say of themselves in one dialect.
+struct Entries<'a> {
+    /// The form of names.
+    name: fn(&Reference) -> String,
+    /// What stands for no names: an empty list, or `null`.
+    empty_list: bool,
+    /// The member of an image's config.
+    config: &'a dyn Fn(&SealedImage) -> String,
+    /// The member of a layer: of the image with this number, and at this position in it.
+    layer: &'a dyn Fn(usize, &SealedImage, usize) -> String,
+}
+
+/// The member of a config in most dialects.
+fn config_name(config: &Raw<Config>) -> String {
+    format!("{}.json", config.digest().hex())
+}
+
+/// The archive manifest, with where foreign layers come from, as Go writes it.
+fn archive_manifest(images: &[SealedImage], entries: &Entries<'_>) -> Result<Vec<u8>> {
+    let made = images.iter().enumerate().map(|(at, image)| {
+        let tags: Vec<_> = image.references.iter().map(entries.name).collect();
+        let foreign = image.layers.iter().filter(|layer| layer.is_foreign());
+        Entry {
+            config: (entries.config)(image),
+            repo_tags: (entries.empty_list || !tags.is_empty()).then_some(tags),
+            layers: (0..image.layers.len()).map(|position| (entries.layer)(at, image, position)).collect(),
+            layer_sources: foreign.map(|layer| (layer.diff_id, &layer.descriptor)).collect(),
+        }
+    });
+    serde_json::to_vec(&made.collect::<Vec<_>>()).map_err(Error::invalid)
 }
 
 #[cfg(test)]
@@ -134,8 +149,11 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_the_default_comes_first() {
-        assert_eq!(DIALECTS.iter().map(|dialect| dialect.name()).collect::<Vec<_>>(), ["docker", "classic"]);
-        assert!(by_name("podman").is_none());
+        assert_eq!(
+            DIALECTS.iter().map(|dialect| dialect.name()).collect::<Vec<_>>(),
+            ["docker", "classic", "podman", "crane", "bazel", "google", "v1"]
+        );
+        assert!(by_name("quay").is_none());
     }
 
     #[test]
@@ -206,15 +224,17 @@ mod tests {
     fn archive_manifests_name_foreign_layers() {
         let dir = tempfile::tempdir().unwrap();
         let image = Image::new("a:1").layer("a=1").with(Layer::new("b=2").foreign("https://example.com/b"));
-        for dialect in DIALECTS {
+        // v1 archives cannot say where a layer is.
+        for dialect in DIALECTS.iter().filter(|dialect| dialect.name() != "v1") {
             let members = write(dir.path(), dialect.name(), std::slice::from_ref(&image));
-            let manifest: Value =
-                serde_json::from_slice(&members.iter().find(|member| member.name == b"manifest.json").unwrap().data).unwrap();
+            let clean = |name: &str| name.trim_start_matches("./").to_owned();
+            let manifest = members.iter().find(|member| clean(&member.text()) == "manifest.json").unwrap();
+            let manifest: Value = serde_json::from_slice(&manifest.data).unwrap();
             let source = &manifest[0]["LayerSources"][image.layers[1].diff_id()];
             assert_eq!(source["urls"], json!(["https://example.com/b"]), "{}", dialect.name());
             let layers = manifest[0]["Layers"].as_array().unwrap();
             assert_eq!(layers.len(), 2);
-            let there = |layer: &Value| members.iter().any(|member| member.text() == layer.as_str().unwrap());
+            let there = |layer: &Value| members.iter().any(|member| clean(&member.text()) == layer.as_str().unwrap());
             assert!(there(&layers[0]) && !there(&layers[1]), "{}", dialect.name());
             std::fs::remove_dir_all(dir.path().join("in")).unwrap();
         }
