@@ -1,5 +1,7 @@
 //! The command line as it is typed. Help is written in the imperative, without full stops.
 
+mod build;
+
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -9,7 +11,9 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use longshore::format::{DIALECTS, FORMATS, Place};
 use longshore::plan::Compress;
 use longshore::reference::Reference;
-use longshore::spec::Platform;
+use longshore::spec::{LayerFamily, Platform};
+
+pub(crate) use build::{AssembleArgs, ConfigArgs, EditArgs, RebaseArgs};
 
 use crate::limits::{self, Setting};
 use crate::{Usage, options};
@@ -23,7 +27,7 @@ IMAGE is FORMAT:PATH or FORMAT:PATH:REF, or a path alone:
   layout if it is a directory or ends in /
   An archive to write whose name ends in .gz or .zst is compressed as a whole";
 
-/// Save, convert, join, split, inspect and check container images as archives, without a daemon
+/// Save, convert, join, split, build, inspect and check container images as archives, without a daemon
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, arg_required_else_help = true, max_term_width = 110)]
 #[command(after_help = after_help())]
@@ -40,6 +44,7 @@ fn after_help() -> String {
 Examples:
   longshore copy app.tar oci:app                  convert
   longshore save app.tar base.tar -o both.tar     join
+  longshore assemble app.tar --layer rootfs.tar   build
   longshore inspect app.tar                       look into it
   longshore check app.tar                         verify it
 
@@ -108,6 +113,12 @@ pub(crate) enum Command {
     Copy(CopyArgs),
     /// Save images to one archive, as docker save does
     Save(SaveArgs),
+    /// Build an image out of layers, on a base or from nothing
+    Assemble(Box<AssembleArgs>),
+    /// Change the config of an image, and no layer
+    Edit(Box<EditArgs>),
+    /// Put an image on another base
+    Rebase(RebaseArgs),
     /// Show names, digests, platforms, sizes, layers and settings
     Inspect(InspectArgs),
     /// Verify every size, digest, diff ID and tar, and list all that is wrong
@@ -141,6 +152,9 @@ pub(crate) struct ConvertArgs {
     /// With a REF, also take what refers to that image: signatures, SBOMs, attestations
     #[arg(long)]
     pub(crate) referrers: bool,
+    /// Name layers that no source holds all the same, for a receiver that has them
+    #[arg(long)]
+    pub(crate) allow_missing_layers: bool,
     /// Print what would be done to every layer, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -233,6 +247,15 @@ impl SaveFormat {
             Self::DockerDir => "dir",
             Self::OciArchive => "oci-archive",
             Self::OciDir => "oci",
+        }
+    }
+
+    /// The types of manifests that podman writes into it.
+    pub(crate) fn family(self) -> Option<LayerFamily> {
+        match self {
+            Self::DockerDir => Some(LayerFamily::Docker),
+            Self::OciDir => Some(LayerFamily::Oci),
+            Self::DockerArchive | Self::OciArchive => None,
         }
     }
 
@@ -395,6 +418,13 @@ mod tests {
             "copy a b --limit colour=1",
             "copy a b -q -v",
             "save",
+            "assemble a.tar",
+            "assemble a.tar --layer a --cmd x --null-cmd",
+            "assemble --layer a",
+            "edit a",
+            "edit a b --architecture=",
+            "edit a b --layer c",
+            "rebase a b --old-base c",
             "save a --format rar",
             "inspect a --json --raw",
             "inspect a --config",

@@ -11,6 +11,7 @@
 //! ```
 
 mod args;
+mod change;
 mod commands;
 mod console;
 mod document;

@@ -96,7 +96,7 @@ pub(crate) fn refuse_terminal(hint: &str) -> Result<(), Usage> {
 }
 
 /// An IMAGE that cannot be read as one is a wrong command line.
-fn wrong(error: longshore::Error) -> Usage {
+pub(crate) fn wrong(error: longshore::Error) -> Usage {
     let usage = Usage::new(error.to_string());
     match error.hint_text() {
         Some(hint) => usage.hint(hint),
@@ -111,7 +111,14 @@ pub(crate) fn convert(args: &ConvertArgs, names: NameChange) -> ConvertOptions {
         [] => Platforms::Default,
         only => Platforms::Only(only.to_vec()),
     };
-    ConvertOptions { names, platforms, compress: args.compress, host: Platform::host() }
+    ConvertOptions {
+        names,
+        platforms,
+        compress: args.compress,
+        family: None,
+        allow_missing_layers: args.allow_missing_layers,
+        host: Platform::host(),
+    }
 }
 
 /// How the output is written.
@@ -126,14 +133,16 @@ pub(crate) fn write(args: &ConvertArgs, to: &Location) -> Result<WriteOptions, U
 }
 
 /// How sources are read: what must be kept of a pipe is kept beside the output.
-pub(crate) fn open(args: &ConvertArgs, to: &Location) -> OpenOptions {
+pub(crate) fn open(args: &ConvertArgs, from: &[Location], to: &Location) -> OpenOptions {
     let spool_dir = (!to.is_stdio()).then(|| spool::parent(&to.path).to_owned());
-    OpenOptions { spool_dir, referrers: args.referrers, ..OpenOptions::default() }
+    // Another source may have them.
+    let missing_layers = from.len() > 1 || args.allow_missing_layers;
+    OpenOptions { spool_dir, referrers: args.referrers, missing_layers, ..OpenOptions::default() }
 }
 
 /// Checks SOURCE_DATE_EPOCH: "an ASCII representation of an integer with no fractional component".
 ///
-/// Conversions invent no times, so nothing else is done with it here; but a wrong one is found now and not in the one build that uses it.
+/// Conversions invent no times, and have no use for it; but a wrong one is found now and not in the one build that uses it.
 pub(crate) fn check_epoch(value: Option<&str>) -> Result<(), Usage> {
     let fine = |text: &str| text.is_empty() || (text.bytes().all(|c| c.is_ascii_digit()) && text.parse::<i64>().is_ok());
     match value {
@@ -142,6 +151,13 @@ pub(crate) fn check_epoch(value: Option<&str>) -> Result<(), Usage> {
         }
         _ => Ok(()),
     }
+}
+
+/// The time that SOURCE_DATE_EPOCH gives to what has none of its own.
+pub(crate) fn epoch_seconds() -> Result<Option<i64>, Usage> {
+    let text = epoch();
+    check_epoch(text.as_deref())?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// The environment's SOURCE_DATE_EPOCH.

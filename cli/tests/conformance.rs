@@ -99,7 +99,7 @@ impl Source {
     }
 }
 
-fn platform_here() -> String {
+pub(crate) fn platform_here() -> String {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -1,8 +1,10 @@
 //! Everything that is tested through the binary, in one test program.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "these are tests")]
 
+mod assemble;
 mod commands;
 mod conformance;
+mod dialects;
 mod faults;
 mod formats;
 mod interop;

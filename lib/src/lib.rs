@@ -19,6 +19,7 @@
 //! # Ok::<(), longshore::Error>(())
 //! ```
 
+pub mod assemble;
 pub mod catalog;
 pub mod compress;
 pub mod context;

@@ -15,5 +15,5 @@ pub(super) fn run(job: Job<'_>, args: &CopyArgs) -> anyhow::Result<()> {
         (None, []) => NameChange::Keep,
         (None, tags) => NameChange::Replace(tags.to_vec()),
     };
-    super::convert(job, &args.convert, &from, &to, names)
+    super::convert(job, &args.convert, &from, &to, &options::convert(&args.convert, names))
 }

@@ -1,11 +1,14 @@
 //! The commands, one file each. A command reads its arguments, calls the library, and prints.
 
+mod assemble;
 mod check;
 mod completions;
 mod copy;
+mod edit;
 mod formats;
 mod inspect;
 mod man;
+mod rebase;
 mod save;
 
 use std::sync::Arc;
@@ -13,9 +16,9 @@ use std::time::Instant;
 
 use longshore::context::{Context, Silent};
 use longshore::format::{self, Location, OpenOptions};
-use longshore::plan::{self, NameChange};
+use longshore::plan::{self, ConvertOptions};
 use longshore::run;
-use longshore::source::join;
+use longshore::source::{Source, join};
 
 use crate::args::{Args, Command, ConvertArgs, Global};
 use crate::console::{self, Console};
@@ -35,19 +38,36 @@ struct Job<'a> {
 pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::Result<Outcome> {
     let job = Job { global: &args.global, console: *console, context: options::context(&args.global, signals)? };
     match &args.command {
+        Command::Assemble(assemble) => assemble::run(job, assemble)?,
         Command::Check(check) => return check::run(job, check),
         Command::Completions(completions) => completions::run(completions)?,
         Command::Copy(copy) => copy::run(job, copy)?,
+        Command::Edit(edit) => edit::run(job, edit)?,
         Command::Formats(formats) => formats::run(formats)?,
         Command::Inspect(inspect) => inspect::run(&job, inspect)?,
         Command::Man(man) => man::run(man)?,
+        Command::Rebase(rebase) => rebase::run(job, rebase)?,
         Command::Save(save) => save::run(job, save)?,
     }
     Ok(Outcome::Done)
 }
 
 /// Writes the images of `from` to `to`: what `copy` and `save` both do once they know where.
-fn convert(mut job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Location, names: NameChange) -> anyhow::Result<()> {
+fn convert(job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Location, how: &ConvertOptions) -> anyhow::Result<()> {
+    write(job, args, from, to, how, |job, opening| {
+        Ok(join(from.iter().map(|location| format::open(location, opening, &job.context)).collect::<Result<_, _>>()?))
+    })
+}
+
+/// Writes the images of a source that `open` makes of what is at `from`.
+fn write(
+    mut job: Job<'_>,
+    args: &ConvertArgs,
+    from: &[Location],
+    to: &Location,
+    how: &ConvertOptions,
+    open: impl FnOnce(&Job<'_>, &OpenOptions) -> anyhow::Result<Arc<dyn Source>>,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     options::check_epoch(options::epoch().as_deref())?;
     let write = options::write(args, to)?;
@@ -56,14 +76,14 @@ fn convert(mut job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Locatio
 
     // Before anything is read: an output that exists, or cannot be, fails at once.
     let sink = if args.dry_run { None } else { Some(format::create(to, &write, args.force, &job.context)?) };
-    let opening = options::open(args, to);
+    let opening = options::open(args, from, to);
     // What can be read only once is copied first, and that may take long.
     job.context.progress = options::progress(job.global, Work { tasks: from.len(), bytes: None });
-    let source = join(from.iter().map(|location| format::open(location, &opening, &job.context)).collect::<Result<_, _>>()?);
+    let source = open(&job, &opening)?;
     job.context.progress = Arc::new(Silent);
 
     let accepts = to.accepts(&write)?;
-    let plan = plan::convert(source.catalog(), &accepts, &options::convert(args, names));
+    let plan = plan::convert(source.catalog(), &accepts, how);
     let plan = plan.map_err(|error| error.frame(source.describe()))?;
     let Some(sink) = sink else {
         console::print(&plan.to_string())?;
@@ -94,5 +114,5 @@ fn convert(mut job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Locatio
 
 /// How `inspect` and `check` open.
 fn reading(keep_going: bool) -> OpenOptions {
-    OpenOptions { keep_going, ..OpenOptions::default() }
+    OpenOptions { keep_going, missing_layers: !keep_going, ..OpenOptions::default() }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use longshore::format::{self, Location};
-use longshore::plan::NameChange;
+use longshore::plan::{ConvertOptions, NameChange};
 use longshore::{Error, ErrorKind};
 
 use super::Job;
@@ -14,7 +14,8 @@ pub(super) fn run(job: Job<'_>, args: &SaveArgs) -> anyhow::Result<()> {
     let to = output(args)?;
     let from = args.names.iter().map(|text| source(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let names = if args.tags.is_empty() { NameChange::Keep } else { NameChange::Add(args.tags.clone()) };
-    super::convert(job, &args.convert, &from, &to, names)
+    let how = ConvertOptions { family: args.format.family(), ..options::convert(&args.convert, names) };
+    super::convert(job, &args.convert, &from, &to, &how)
 }
 
 fn output(args: &SaveArgs) -> Result<Location, Usage> {

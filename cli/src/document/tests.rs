@@ -54,9 +54,9 @@ fn manifest(text: &str) -> Raw<Manifest> {
 fn image(catalog: &mut Catalog, history: &str) -> Node {
     let known = Known { size: Some(281_443_328), digest: Some(digest('d')), diff_id: Some(DiffId(digest('1'))) };
     let blob = catalog.add_blob(Blob { known, compression: Compression::Gzip, place: "blobs/d".to_owned() });
-    let layer = |digit, blob| Layer { diff_id: DiffId(digest(digit)), blob, descriptor: None };
+    let layer = |digit, blob| Layer { diff_id: DiffId(digest(digit)), blob, descriptor: None, missing: None };
     let layers = vec![layer('1', Some(blob)), layer('2', None)];
-    let id = catalog.add_image(Image { manifest: None, config: config(history), layers });
+    let id = catalog.add_image(Image { manifest: None, config: config(history), layers, legacy: None, lineage: None });
     Node { descriptor: None, content: Content::Image(id) }
 }
 

@@ -12,6 +12,14 @@ impl Holds {
         }
     }
 
+    fn configs_in_words(&self) -> &'static str {
+        if self.configs {
+            "as they are, so that image IDs stay"
+        } else {
+            "what the v1 JSON of layers has of them, so that image IDs change"
+        }
+    }
+
     fn others(&self) -> &'static str {
         if self.artifacts { "kept: signatures, attestations, SBOMs and other referrers" } else { "left out, with a line that says so" }
     }
@@ -108,6 +116,7 @@ pub(crate) fn page(document: &Document) -> String {
 fn facts(holds: &Holds) -> String {
     let lines = [
         format!("* Holds: {}.", holds.images()),
+        format!("* Configs: {}.", holds.configs_in_words()),
         format!("* Artifacts: {}.", holds.others()),
         format!("* Names: {}.", holds.names_in_words()),
         format!("* Manifests: {}.", holds.manifests_in_words()),

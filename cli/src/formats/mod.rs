@@ -42,6 +42,7 @@ struct DialectInfo {
 #[derive(Serialize)]
 struct Holds {
     several: bool,
+    configs: bool,
     indexes: bool,
     artifacts: bool,
     annotations: bool,
@@ -92,6 +93,7 @@ impl From<Accepts> for Holds {
     fn from(accepts: Accepts) -> Self {
         Self {
             several: accepts.several,
+            configs: accepts.configs,
             indexes: accepts.indexes,
             artifacts: accepts.artifacts,
             annotations: accepts.annotations,

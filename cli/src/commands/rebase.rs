@@ -1,0 +1,25 @@
+//! `longshore rebase`: an image on another base.
+
+use longshore::assemble::{self, ConfigChange, Stamps};
+use longshore::format;
+use longshore::plan::{ConvertOptions, Platforms};
+
+use super::Job;
+use crate::args::RebaseArgs;
+use crate::{change, options};
+
+pub(super) fn run(job: Job<'_>, args: &RebaseArgs) -> anyhow::Result<()> {
+    let from = [&args.source, &args.old_base, &args.new_base].map(|text| options::source(text));
+    let [source, old, new] = from;
+    let from = [source?, old?, new?];
+    let (to, name) = options::destination(&args.destination, args.convert.dry_run)?;
+    let names = change::names(&args.tags, &Stamps::default(), name)?;
+    let choose = change::assembling(&args.convert, &job.context.limits)?;
+    let changes = ConfigChange { canonical: args.canonical, ..ConfigChange::default() };
+    let how = ConvertOptions { platforms: Platforms::Default, ..options::convert(&args.convert, names) };
+    super::write(job, &args.convert, &from, &to, &how, |job, opening| {
+        let open = |at: usize| format::open(&from[at], opening, &job.context);
+        let (source, old, new) = (open(0)?, open(1)?, open(2)?);
+        Ok(assemble::rebase(source, old.as_ref(), new, &changes, &choose)?)
+    })
+}
