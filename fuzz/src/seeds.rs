@@ -15,6 +15,8 @@ pub(crate) enum Seeds {
     Compressed,
     /// `dir:` folders, in pieces.
     Dirs,
+    /// `google-dir:` folders, as archives of their files.
+    GoogleDirs,
     /// JSON documents: manifests, indexes, configs.
     Json,
     /// Tars of layers.
@@ -41,6 +43,7 @@ impl Seeds {
             Self::Archives => [small_archives(), whole_archives()].concat(),
             Self::Compressed => compressed(),
             Self::Dirs => trees().into_iter().map(|tree| tree.split_once(NEXT).expect("it has pieces").1.to_owned().into_bytes()).collect(),
+            Self::GoogleDirs => google_dirs(),
             Self::Json => json(),
             Self::Layers => [vec![Layer::new("etc/\netc/one=1\nlink->etc/one\nhard=>etc/one").tar], layers()].concat(),
             Self::Layouts => trees().into_iter().map(String::into_bytes).collect(),
@@ -70,8 +73,28 @@ fn fixture_files() -> Vec<(String, Vec<u8>)> {
     tree(Path::new(&fixtures())).into_iter().collect()
 }
 
+/// The archives that tools wrote: among them those of v1 folders alone, `gcr-v1.tar`, `bazel-legacy.tar` and `quay-squash.tar`.
 fn whole_archives() -> Vec<Vec<u8>> {
-    fixture_files().into_iter().filter(|(name, _)| name.ends_with(".tar")).map(|(_, bytes)| bytes).collect()
+    let archives: Vec<_> = fixture_files().into_iter().filter(|(name, _)| name.ends_with(".tar")).collect();
+    for needed in ["from/gcr-v1.tar", "from/bazel-legacy.tar", "from/quay-squash.tar"] {
+        assert!(archives.iter().any(|(name, bytes)| name == needed && bytes.len() <= LARGE), "{needed} is no seed");
+    }
+    archives.into_iter().map(|(_, bytes)| bytes).collect()
+}
+
+/// The folder that containerregistry wrote, and what is left of it without the digests that guard it.
+fn google_dirs() -> Vec<Vec<u8>> {
+    let files = tree(&longshore_testkit::fixture("from/gcr-fast"));
+    let with = |keep: &dyn Fn(&str) -> bool| {
+        let kept = files.iter().filter(|(name, _)| keep(name));
+        tar::write(&kept.map(|(name, bytes)| tar::Member::file(name.as_str(), bytes.as_slice())).collect::<Vec<_>>())
+    };
+    vec![
+        with(&|_| true),
+        with(&|name| name != "digest"),
+        with(&|name| !matches!(name, "digest" | "manifest.json")),
+        with(&|name| name != "digest" && !name.ends_with(".sha256")),
+    ]
 }
 
 /// Every file and every member of every fixture.

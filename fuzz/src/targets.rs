@@ -28,6 +28,7 @@ pub(crate) static TARGETS: &[Target] = &[
     target("decode", compress::fuzz_decode, Seeds::Streams),
     target("digest", digest, Seeds::References),
     target("dir", format::fuzz_dir, Seeds::Dirs),
+    target("google-dir", format::fuzz_google_dir, Seeds::GoogleDirs),
     target("json", spec::json::fuzz_json, Seeds::Json),
     target("layout", format::fuzz_layout, Seeds::Layouts),
     target("location", format::fuzz_location, Seeds::Locations),
