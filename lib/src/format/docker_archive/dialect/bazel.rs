@@ -18,15 +18,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Dialect, config_name};
+use super::{ACCEPTS, Dialect, config_name};
 use crate::catalog::Lineage;
-use crate::compress::Compression;
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::format::Members;
 use crate::format::archive_write::{Body, Layouter, Member};
 use crate::reference::Reference;
-use crate::sink::{Accepts, DefaultCompress, Expected, ManifestTypes, Names, Sealed, SealedImage};
+use crate::sink::{Accepts, Expected, Sealed, SealedImage};
 use crate::spec::Json;
 use crate::spec::style::{python, python_string};
 use crate::tar::{Header, HeaderFormat, HeaderStyle, Kind};
@@ -45,19 +44,7 @@ impl Dialect for Bazel {
     }
 
     fn accepts(&self) -> Accepts {
-        Accepts {
-            format: "docker-archive (bazel)",
-            several: true,
-            configs: true,
-            indexes: false,
-            artifacts: false,
-            annotations: false,
-            names: Names::Tagged,
-            manifests: ManifestTypes::None,
-            compressions: &[Compression::None],
-            default_compress: DefaultCompress::None,
-            stored_digests: false,
-        }
+        Accepts { format: "docker-archive (bazel)", ..ACCEPTS }
     }
 
     fn members(&self) -> Members {

@@ -13,15 +13,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Dialect, Entries, archive_manifest, config_name};
-use crate::compress::Compression;
+use super::{ACCEPTS, Dialect, Entries, archive_manifest, config_name};
 use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::format::Members;
 use crate::format::archive_write::{Body, Layouter, Member};
 use crate::format::layout_write::{file_member, plain_header};
 use crate::reference::Reference;
-use crate::sink::{Accepts, DefaultCompress, Expected, ExpectedImage, ManifestTypes, Names, Sealed};
+use crate::sink::{Accepts, Expected, ExpectedImage, Sealed};
 use crate::spec::{Config, Object, Raw};
 use crate::tar::Kind;
 
@@ -38,19 +37,7 @@ impl Dialect for Classic {
     }
 
     fn accepts(&self) -> Accepts {
-        Accepts {
-            format: "docker-archive (classic)",
-            several: true,
-            configs: true,
-            indexes: false,
-            artifacts: false,
-            annotations: false,
-            names: Names::Tagged,
-            manifests: ManifestTypes::None,
-            compressions: &[Compression::None],
-            default_compress: DefaultCompress::None,
-            stored_digests: false,
-        }
+        Accepts { format: "docker-archive (classic)", ..ACCEPTS }
     }
 
     fn members(&self) -> Members {

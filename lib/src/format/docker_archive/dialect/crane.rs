@@ -11,7 +11,7 @@
 
 use std::collections::HashSet;
 
-use super::{Dialect, Entries, archive_manifest};
+use super::{ACCEPTS, Dialect, Entries, archive_manifest};
 use crate::compress::Compression;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -19,7 +19,7 @@ use crate::format::Members;
 use crate::format::archive_write::{Body, Layouter, Member};
 use crate::format::layout_write::{file_member, plain_header};
 use crate::reference::Reference;
-use crate::sink::{Accepts, DefaultCompress, Expected, ManifestTypes, Names, Sealed, SealedImage, SealedLayer, Written};
+use crate::sink::{Accepts, DefaultCompress, Expected, Sealed, SealedImage, SealedLayer, Written};
 use crate::spec::media::parse_layer_media;
 use crate::tar::Kind;
 
@@ -38,16 +38,9 @@ impl Dialect for Crane {
     fn accepts(&self) -> Accepts {
         Accepts {
             format: "docker-archive (crane)",
-            several: true,
-            configs: true,
-            indexes: false,
-            artifacts: false,
-            annotations: false,
-            names: Names::Tagged,
-            manifests: ManifestTypes::None,
             compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
             default_compress: DefaultCompress::Keep,
-            stored_digests: false,
+            ..ACCEPTS
         }
     }
 

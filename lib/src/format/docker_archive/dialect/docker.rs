@@ -8,7 +8,7 @@
 //! manifest.json          names as RepoTags, paths into blobs/
 //! ```
 
-use super::{Dialect, Entries, archive_manifest};
+use super::{ACCEPTS, Dialect, Entries, archive_manifest};
 use crate::compress::Compression;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -18,7 +18,7 @@ use crate::format::layout_write::{blob_members, file_member, metadata_members};
 use crate::format::oci_layout::blob_name;
 use crate::format::tree::Role;
 use crate::reference::Reference;
-use crate::sink::{Accepts, DefaultCompress, Expected, ManifestTypes, Names, Sealed};
+use crate::sink::{Accepts, Expected, ManifestTypes, Sealed};
 
 #[derive(Debug)]
 pub(super) struct Docker;
@@ -34,17 +34,9 @@ impl Dialect for Docker {
 
     fn accepts(&self) -> Accepts {
         Accepts {
-            format: super::super::NAME,
-            several: true,
-            configs: true,
-            indexes: false,
-            artifacts: false,
-            annotations: false,
-            names: Names::Tagged,
             manifests: ManifestTypes::LikeSource,
             compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
-            default_compress: DefaultCompress::None,
-            stored_digests: false,
+            ..ACCEPTS
         }
     }
 

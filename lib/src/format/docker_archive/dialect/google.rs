@@ -17,15 +17,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::{Dialect, config_name};
-use crate::compress::Compression;
+use super::{ACCEPTS, Dialect, config_name};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, Result};
 use crate::format::Members;
 use crate::format::archive_write::{Body, Layouter, Member};
 use crate::format::docker_archive::EMPTY_LAYER;
 use crate::reference::Reference;
-use crate::sink::{Accepts, DefaultCompress, Expected, ExpectedImage, ManifestTypes, Names, Sealed, SealedImage};
+use crate::sink::{Accepts, Expected, ExpectedImage, Sealed, SealedImage};
 use crate::spec::style::{python, python_string};
 use crate::spec::{Fields, Json};
 use crate::tar::{Header, HeaderStyle};
@@ -65,16 +64,9 @@ impl Dialect for Google {
     fn accepts(&self) -> Accepts {
         Accepts {
             format: if self.configs { "docker-archive (google)" } else { "docker-archive (v1)" },
-            several: true,
             configs: self.configs,
-            indexes: false,
-            artifacts: false,
-            annotations: false,
-            names: Names::Tagged,
-            manifests: ManifestTypes::None,
-            compressions: &[Compression::None],
-            default_compress: DefaultCompress::None,
             stored_digests: true,
+            ..ACCEPTS
         }
     }
 

@@ -11,12 +11,13 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::compress::Compression;
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::format::Members;
 use crate::format::archive_write::Layouter;
 use crate::reference::Reference;
-use crate::sink::{Accepts, SealedImage};
+use crate::sink::{Accepts, DefaultCompress, ManifestTypes, Names, SealedImage};
 use crate::spec::{Config, Descriptor, Raw};
 
 /// Every dialect; the first is the default.
@@ -67,6 +68,21 @@ struct Entry<'a> {
 fn as_map<S: serde::Serializer>(pairs: &[(DiffId, &Descriptor)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(pairs.iter().map(|(id, descriptor)| (id, descriptor)))
 }
+
+/// What most dialects hold: configs and plain layers under names with a tag, and no manifests.
+const ACCEPTS: Accepts = Accepts {
+    format: super::NAME,
+    several: true,
+    configs: true,
+    indexes: false,
+    artifacts: false,
+    annotations: false,
+    names: Names::Tagged,
+    manifests: ManifestTypes::None,
+    compressions: &[Compression::None],
+    default_compress: DefaultCompress::None,
+    stored_digests: false,
+};
 
 /// What the images of an archive manifest say of themselves in one dialect.
 struct Entries<'a> {

@@ -15,15 +15,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Dialect, Entries, archive_manifest, config_name};
-use crate::compress::Compression;
+use super::{ACCEPTS, Dialect, Entries, archive_manifest, config_name};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::format::Members;
 use crate::format::archive_write::{Body, Layouter, Member};
 use crate::format::layout_write::plain_header;
 use crate::reference::Reference;
-use crate::sink::{Accepts, DefaultCompress, Expected, ManifestTypes, Names, Sealed};
+use crate::sink::{Accepts, Expected, Sealed};
 use crate::spec::style::{go, go_string};
 use crate::spec::{Config, Json, Object, Raw};
 use crate::tar::{Header, Kind};
@@ -44,19 +43,7 @@ impl Dialect for Podman {
     }
 
     fn accepts(&self) -> Accepts {
-        Accepts {
-            format: "docker-archive (podman)",
-            several: true,
-            configs: true,
-            indexes: false,
-            artifacts: false,
-            annotations: false,
-            names: Names::Tagged,
-            manifests: ManifestTypes::None,
-            compressions: &[Compression::None],
-            default_compress: DefaultCompress::None,
-            stored_digests: false,
-        }
+        Accepts { format: "docker-archive (podman)", ..ACCEPTS }
     }
 
     fn members(&self) -> Members {
