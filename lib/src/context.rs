@@ -1,13 +1,15 @@
 //! What the caller hands in from the outside world: when to stop, where temporary files go, how to show progress.
 
 use std::fmt;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::pool::Pool;
+use crate::pool::{CHUNK, Pool};
 
 /// A request to stop, shared by everybody who may wait.
 ///
@@ -84,6 +86,19 @@ impl Context {
     /// A context with `threads` threads that keeps temporary files in `temp`, with default limits and nobody watching.
     pub fn new(threads: usize, temp: PathBuf) -> Self {
         Self { limits: Limits::default(), temp, cancel: Cancel::default(), pool: Arc::new(Pool::new(threads)), progress: Arc::new(Silent) }
+    }
+
+    /// The digest of all that `from` gives; a request to stop is noticed between its chunks.
+    pub(crate) fn digest(&self, from: &mut impl Read, algorithm: Algorithm) -> Result<Digest> {
+        let mut digest = self.pool.digest(algorithm);
+        loop {
+            self.cancel.poll()?;
+            let chunk = self.pool.read(from, CHUNK)?;
+            if chunk.is_empty() {
+                return Ok(digest.finish());
+            }
+            digest.update(Arc::new(chunk));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -103,6 +104,26 @@ impl Pool {
         let data = at.map(|at| free.swap_remove(at));
         drop(free);
         Buffer { data: data.unwrap_or_else(|| Vec::with_capacity(capacity)), home: Arc::clone(&self.free) }
+    }
+
+    /// Does `work` for every number below `count`, on as many threads as the pool has and apart from them, and gives what came out in order.
+    pub(crate) fn side_by_side<T: Send>(&self, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+        let next = AtomicUsize::new(0);
+        let done: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads().min(count) {
+                scope.spawn(|| {
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(place) = done.get(at) else { break };
+                        let made = work(at);
+                        *lock(place) = Some(made);
+                    }
+                });
+            }
+        });
+        let done = done.into_iter().map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner));
+        done.map(|made| made.expect("every number was taken, and the scope has waited")).collect()
     }
 
     /// Begins a digest.
@@ -378,6 +399,15 @@ mod tests {
         }
         for (stream, bytes) in streams.into_iter().zip(all) {
             assert_eq!(stream.finish(), Digest::of(&bytes));
+        }
+    }
+
+    #[test]
+    fn work_side_by_side_comes_out_in_order() {
+        for threads in [1, 3] {
+            let pool = Pool::new(threads);
+            assert_eq!(pool.side_by_side(50, |at| at * at), (0..50).map(|at| at * at).collect::<Vec<_>>());
+            assert!(pool.side_by_side(0, |at| at).is_empty());
         }
     }
 

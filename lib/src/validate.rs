@@ -7,8 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -18,7 +17,7 @@ use crate::context::{Cancel, Context};
 use crate::digest::Algorithm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{LayerPlan, PlannedBlob};
-use crate::pool::{CHUNK, DigestStream, Pool, lock};
+use crate::pool::{CHUNK, DigestStream, Pool};
 use crate::run::transfer::{Rest, Stored};
 use crate::source::Source;
 use crate::tar::{Entries, LayerChecker, TarLimits};
@@ -49,24 +48,11 @@ pub fn check(source: &dyn Source, ctx: &Context) -> Result<Vec<Finding>> {
     let catalog = source.catalog();
     let mut findings: Vec<Finding> = catalog.findings.iter().map(|what| Finding { place: String::new(), what: what.clone() }).collect();
     findings.extend(ambiguous_names(catalog));
-    let next = AtomicUsize::new(0);
-    let found: Vec<Mutex<Vec<Finding>>> = catalog.blobs.iter().map(|_| Mutex::default()).collect();
     let cancel = ctx.cancel.child();
-    std::thread::scope(|scope| {
-        for _ in 0..ctx.pool.threads().min(catalog.blobs.len()) {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at >= catalog.blobs.len() || cancel.is_cancelled() {
-                        break;
-                    }
-                    *lock(&found[at]) = check_blob(source, catalog, at, ctx, &cancel);
-                }
-            });
-        }
-    });
+    let check = |at| if cancel.is_cancelled() { Vec::new() } else { check_blob(source, catalog, at, ctx, &cancel) };
+    let found = ctx.pool.side_by_side(catalog.blobs.len(), check);
     ctx.cancel.poll()?;
-    findings.extend(found.into_iter().flat_map(|list| list.into_inner().unwrap_or_else(PoisonError::into_inner)));
+    findings.extend(found.into_iter().flatten());
     Ok(findings)
 }
 

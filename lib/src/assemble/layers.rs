@@ -8,8 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::change::Added;
 use crate::catalog::{Blob, BlobId, Catalog, Known};
@@ -18,7 +17,7 @@ use crate::context::Context;
 use crate::digest::{Algorithm, DiffId};
 use crate::error::{Context as _, Error, Result};
 use crate::layer::build::{Build, BuildOptions, Mapping};
-use crate::pool::{Buffer, CHUNK, DigestStream, lock};
+use crate::pool::{Buffer, CHUNK, DigestStream};
 use crate::source::Source;
 use crate::tar::{BLOCK, Parser, TarLimits};
 use crate::transport::{Section, open_stored};
@@ -173,18 +172,7 @@ impl LayerFiles {
 
 /// Digests layers, several at once.
 fn examine_all(all: &[Bytes], ctx: &Context) -> Vec<Result<(Known, Compression)>> {
-    let next = AtomicUsize::new(0);
-    let found: Vec<Mutex<Option<Result<_>>>> = all.iter().map(|_| Mutex::default()).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..ctx.pool.threads().min(all.len()) {
-            scope.spawn(|| {
-                while let Some((at, bytes)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, all.get(at)?))) {
-                    *lock(&found[at]) = Some(examine(bytes, ctx));
-                }
-            });
-        }
-    });
-    found.into_iter().map(|found| lock(&found).take().unwrap_or_else(|| Err(Error::cancelled()))).collect()
+    ctx.pool.side_by_side(all.len(), |at| examine(&all[at], ctx))
 }
 
 /// Reads a layer for its size, its digest and its diff ID.

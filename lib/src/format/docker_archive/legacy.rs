@@ -13,8 +13,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{EMPTY_LAYER, NAME};
 use crate::catalog::{Blob, BlobId, Catalog, Content, Image, ImageId, Known, Layer, Legacy, LegacyLayer, Name, Node, Root};
@@ -23,7 +21,6 @@ use crate::digest::{Algorithm, DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
 use crate::format::files::{ArchiveFiles, FileSource, Files};
 use crate::format::{Opening, is_called, narrow, not_found};
-use crate::pool::{CHUNK, lock};
 use crate::reference::Reference;
 use crate::source::{Pick, Source};
 use crate::spec::{Config, Json, JsonLimits, Object, Raw, Repositories};
@@ -272,22 +269,10 @@ impl<'a> Reader<'a> {
 
     /// Reads all layers, several at once, and adds them to the catalog.
     fn diff_ids(&mut self, catalog: &mut Catalog) -> Result<Vec<DiffId>> {
-        let next = AtomicUsize::new(0);
-        let found: Vec<Mutex<Option<Result<DiffId>>>> = self.found.iter().map(|_| Mutex::default()).collect();
-        std::thread::scope(|scope| {
-            for _ in 0..self.opening.ctx.pool.threads().min(found.len()) {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(blob) = self.found.get(at) else { break };
-                        *lock(&found[at]) = Some(self.diff_id(&self.names[at], blob.compression));
-                    }
-                });
-            }
-        });
+        let diff_id = |at: usize| self.diff_id(&self.names[at], self.found[at].compression);
+        let found = self.opening.ctx.pool.side_by_side(self.found.len(), diff_id);
         let mut diff_ids = Vec::with_capacity(found.len());
         for ((at, mut blob), found) in std::mem::take(&mut self.found).into_iter().enumerate().zip(found) {
-            let found = lock(&found).take().unwrap_or_else(|| Err(Error::cancelled()));
             let diff_id = found.context(|| format!("member {}", self.names[at]))?;
             blob.known.diff_id = Some(diff_id);
             if blob.compression == Compression::None {
@@ -303,15 +288,7 @@ impl<'a> Reader<'a> {
         let ctx = self.opening.ctx;
         let (file, range) = self.files.open(name)?;
         let mut plain = decoder(compression, Section::new(file, range.start, range.end), (&ctx.limits).into())?;
-        let mut digest = ctx.pool.digest(Algorithm::Sha256);
-        loop {
-            ctx.cancel.poll()?;
-            let chunk = ctx.pool.read(&mut plain, CHUNK)?;
-            if chunk.is_empty() {
-                return Ok(DiffId(digest.finish()));
-            }
-            digest.update(chunk.into());
-        }
+        Ok(DiffId(ctx.digest(&mut plain, Algorithm::Sha256)?))
     }
 
     /// Makes the config of an image.
