@@ -1,6 +1,7 @@
 //! The dialects of docker-archive and google-dir: what other tools wrote, byte for byte, and what they no longer read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use longshore_testkit::facts::{Facts, facts, full_name, members};
 use longshore_testkit::images::{Archive, Image, docker_archive};
@@ -345,6 +346,7 @@ fn v1_archives_are_judged() {
     // The ID of a step without a layer that containerregistry leaves out.
     let left_out = |parent: &str| hex(format!("a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4 {parent}").as_bytes());
     let twice = left_out(&left_out(&a));
+    let often = (0..300).fold(a.clone(), |id, _| left_out(&id));
     let (first, none) = (left_out(""), json!({}));
     let two = [(&a[..], none.clone()), (&b[..], parent(&a))];
     for (why, archive, steps) in [
@@ -356,6 +358,7 @@ fn v1_archives_are_judged() {
         ("an empty parent", v1(&[(&a, json!({ "parent": "" })), (&b, parent(&a))], named(&b)), 2),
         ("a null parent", v1(&[(&a, json!({ "parent": null })), (&b, parent(&a))], named(&b)), 2),
         ("steps left out between", v1(&[(&a, none.clone()), (&b, parent(&twice))], named(&b)), 4),
+        ("many steps left out between", v1(&[(&a, none.clone()), (&b, parent(&often))], named(&b)), 302),
         ("a step left out below all", v1(&[(&a, parent(&first)), (&b, parent(&a))], named(&b)), 3),
         ("a step left out on top", v1(&two, named(&left_out(&b))), 3),
         ("a name of a step that was left out on top", v1(&two, named(&id('d'))), 3),
@@ -372,6 +375,7 @@ fn v1_archives_are_judged() {
         let config: Value = serde_json::from_slice(&made.only().config).unwrap();
         assert_eq!(config["history"].as_array().unwrap().len(), steps, "{why}: {config}");
         env.ok("check docker-archive:in.tar");
+        env.ok("check in.tar");
         env.ok("copy docker-archive:in.tar - --dialect v1");
     }
     let absent = id('d');
@@ -384,6 +388,9 @@ fn v1_archives_are_judged() {
         ("two tops without a name", v1(&[(&a, json!({})), (&b, json!({}))], None), vec!["2 layers"]),
         ("two names of nothing", v1(&[two[0].clone(), two[1].clone(), (&c, none.clone())], named(&absent)), vec![&absent]),
         ("a top of nothing", v1(&[(&a, none.clone()), (&b, none.clone())], None).plus(Member::file("top", absent.clone())), vec![&absent]),
+        ("a name that leads to no ID", v1(&two, named("../x")), vec!["../x"]),
+        ("a parent in another case", v1(&[(&a, none.clone()), (&b, json!({ "Parent": a }))], named(&b)), vec!["\"Parent\""]),
+        ("a digest in a tag", v1(&two, Some(json!({ "app": { (format!("1@sha256:{a}")): b } }))), vec!["where a tag belongs"]),
         ("no layer", v1(&two, named(&b)).without(&format!("{a}/layer.tar")), vec![&a]),
         ("another ID in the JSON", v1(&[(&a, json!({ "id": absent }))], named(&a)), vec![&a, &absent]),
         ("a parent that is no text", v1(&[(&a, json!({ "parent": 7 }))], named(&a)), vec![&a]),
@@ -404,6 +411,31 @@ fn v1_archives_are_judged() {
         assert!(!env.path("out").exists() && !env.path("out.tar").exists(), "{why}");
         env.fails(1, "check docker-archive:in.tar");
     }
+}
+
+/// An ID that is not there may be that of a step that was left out, above any layer: that is looked for within bounds.
+#[test]
+fn a_missing_parent_among_many_layers_is_found_missing_soon() {
+    let env = env();
+    let named = (0..49_000).map(|n| hex(format!("{n}").as_bytes()));
+    let mut archive = Archive(named.map(|id| Member::file(format!("{id}/json"), "{}")).collect());
+    let child = v1(&[(&"a".repeat(64), json!({ "parent": "d".repeat(64) }))], Some(json!({ "app": { "1": "a".repeat(64) } })));
+    archive.0.extend(child.0);
+    env.write("in.tar", archive.bytes());
+    let begun = Instant::now();
+    env.fails(1, "copy in.tar oci:out").says(&["its parent", "is missing"]);
+    assert!(begun.elapsed() < Duration::from_secs(8), "it took {:?}", begun.elapsed());
+}
+
+/// Many names of one image, whose JSON is read once.
+#[test]
+fn names_of_a_v1_image_cost_little() {
+    let env = env();
+    let tags: serde_json::Map<String, Value> = (0..500).map(|n| (format!("t{n}"), "a".repeat(64).into())).collect();
+    let long = json!({ "comment": "c".repeat(100_000) });
+    env.write("in.tar", v1(&[(&"a".repeat(64), long)], Some(json!({ "app": tags }))).bytes());
+    env.ok("copy in.tar oci:out");
+    assert_eq!(facts(&env.path("out")).only().names.len(), 500);
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub trait Format: Sync {
     /// What it is kept in.
     fn place(&self) -> Place;
 
-    /// Whether something with these files is of this format.
+    /// Whether something with these files is of this format. `*/NAME` is a file NAME in any top folder of an archive.
     fn detect(&self, has: &dyn Fn(&str) -> bool) -> bool;
 
     /// Reads the metadata of an archive or folder.
@@ -108,7 +108,10 @@ impl Held {
     /// Whether a file of that name is in it.
     fn has(&self, name: &str) -> bool {
         match &self.0 {
-            Holding::Archive(files) => files.has(name),
+            Holding::Archive(files) => match name.strip_prefix("*/") {
+                Some(name) => files.folders_with(name).next().is_some(),
+                None => files.has(name),
+            },
             Holding::Directory(dir) => DirFiles::new(dir).has(name),
         }
     }

@@ -26,8 +26,11 @@ use crate::source::{Pick, Source};
 use crate::spec::{Config, Json, JsonLimits, Object, Raw, Repositories};
 use crate::transport::Section;
 
-/// How many steps without a layer may be left out between two layers.
-const LEFT_OUT: usize = 127;
+/// How many steps that may have been left out are looked at: IDs go one way only, so that all have to be tried.
+const LEFT_OUT: usize = 1 << 16;
+
+/// Keys of v1 JSON that mean something here.
+const KEYS: [&str; 7] = ["id", "parent", "created", "author", "comment", "container_config", "throwaway"];
 
 /// What of the top layer's JSON is not of the config.
 const NOT_OF_CONFIG: [&str; 8] = ["id", "parent", "Size", "parent_id", "layer_id", "throwaway", "rootfs", "history"];
@@ -37,26 +40,29 @@ pub(super) fn open(files: ArchiveFiles, opening: &Opening<'_>) -> Result<Arc<dyn
     let tops = reader.tops()?;
     let mut catalog = Catalog::default();
     let mut images: HashMap<String, ImageId> = HashMap::new();
-    let mut chains = Vec::new();
+    let mut chains: HashMap<String, Option<Vec<Step>>> = HashMap::new();
+    let mut roots = Vec::new();
     for (top, name) in tops {
         let wanted = match (opening.pick, &name) {
             (Some(Pick::Name(wanted)), Some(name)) => is_called(name, wanted),
             (Some(Pick::Name(_)), None) => false,
             _ => true,
         };
-        let chain = if wanted { opening.tolerate(reader.chain(&top), &mut catalog.findings)? } else { None };
-        chains.push((top, name, chain));
+        if wanted && !chains.contains_key(&top) {
+            chains.insert(top.clone(), opening.tolerate(reader.chain(&top), &mut catalog.findings)?);
+        }
+        roots.push((top, name, wanted));
     }
     catalog.warnings = std::mem::take(&mut reader.warnings);
     let diff_ids = reader.diff_ids(&mut catalog)?;
     let mut others = Vec::new();
-    for (top, name, chain) in chains {
-        let Some(chain) = chain else {
+    for (top, name, wanted) in roots {
+        let Some(chain) = chains.get(&top).and_then(Option::as_ref).filter(|_| wanted) else {
             others.push(Root { name, node: Node { descriptor: None, content: Content::Unread } });
             continue;
         };
         let known = images.get(&top).copied();
-        let made = known.map_or_else(|| reader.image(&chain, &diff_ids, &mut catalog).context(|| format!("image {top}")), Ok);
+        let made = known.map_or_else(|| reader.image(chain, &diff_ids, &mut catalog).context(|| format!("image {top}")), Ok);
         if let Some(id) = opening.tolerate(made, &mut catalog.findings)? {
             images.insert(top, id);
             catalog.roots.push(Root { name, node: Node { descriptor: None, content: Content::Image(id) } });
@@ -86,8 +92,7 @@ struct Reader<'a> {
     opening: &'a Opening<'a>,
     /// The layers that have a folder.
     ids: HashSet<String>,
-    /// IDs of steps that were left out, and the IDs of the layers (or of nothing) that they lead back to.
-    left_out: HashMap<String, String>,
+    left_out: LeftOut,
     metadata: u64,
     blobs: BTreeMap<u64, BlobId>,
     found: Vec<Blob>,
@@ -103,15 +108,11 @@ impl<'a> Reader<'a> {
         if ids.is_empty() {
             return Err(Error::not_found("it has neither manifest.json nor a folder with the JSON of a layer").frame("docker-archive"));
         }
-        let mut left_out = HashMap::new();
-        for known in ids.iter().map(String::as_str).chain([""]) {
-            let mut id = known.to_owned();
-            for _ in 0..LEFT_OUT {
-                let parent = id;
-                id = Digest::of(format!("{EMPTY_LAYER} {parent}").as_bytes()).hex();
-                left_out.insert(id.clone(), parent);
-            }
-        }
+        // Sorted, so that it is always the same that are tried.
+        let mut known: Vec<String> = ids.iter().cloned().collect();
+        known.push(String::new());
+        known.sort();
+        let left_out = LeftOut { parents: HashMap::new(), last: known };
         let (names, found, blobs) = (Vec::new(), Vec::new(), BTreeMap::new());
         let (named, warnings) = (HashSet::new(), Vec::new());
         Ok(Self { files, opening, ids, left_out, metadata: 0, blobs, found, names, named, warnings })
@@ -120,12 +121,18 @@ impl<'a> Reader<'a> {
     fn document(&mut self, name: &str, limit: u64) -> Result<Vec<u8>> {
         let files: &dyn Files = self.files;
         let bytes = files.read(name, limit)?;
-        self.metadata += bytes.len() as u64;
+        self.hold(bytes.len())?;
+        Ok(bytes)
+    }
+
+    /// Counts JSON that is held in memory, read or made.
+    fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.metadata += bytes as u64;
         let limit = self.opening.ctx.limits.metadata;
         if self.metadata > limit {
             return Err(Error::limit(format_args!("all JSON together has more than {limit} bytes")).hint("raise --limit metadata=BYTES"));
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn json_limits(&self) -> JsonLimits {
@@ -142,8 +149,12 @@ impl<'a> Reader<'a> {
             self.named = raw.0.values().flatten().map(|(_, id)| id.clone()).collect();
             for (repository, tags) in &raw.0 {
                 for (tag, id) in tags {
-                    let reference =
-                        Reference::parse(&format!("{repository}:{tag}")).map_err(|e| Error::invalid(e).frame("repositories"))?;
+                    let name = format!("{repository}:{tag}");
+                    let reference = Reference::parse(&name).map_err(|e| Error::invalid(e).frame("repositories"))?;
+                    if reference.digest().is_some() {
+                        let what = format_args!("{} has a digest where a tag belongs", name.escape_debug());
+                        return Err(Error::invalid(what).frame("repositories"));
+                    }
                     tops.push((id.clone(), Some(Name::Reference(reference.with_default_tag()))));
                 }
             }
@@ -161,8 +172,11 @@ impl<'a> Reader<'a> {
     /// The layer below a top that is missing. Where the history ends with a step that made no layer, containerregistry names that step, which it
     /// left out: then it stands on whatever layer nothing else builds on, and no other name leads to.
     fn below(&mut self, id: &str) -> Result<String> {
-        let id = id.escape_debug();
-        let top = self.only_top().map_err(|_| Error::not_found(format_args!("layer {id} is missing")))?;
+        let missing = || Error::not_found(format_args!("layer {} is missing", id.escape_debug()));
+        if format!("sha256:{id}").parse::<Digest>().is_err() {
+            return Err(missing());
+        }
+        let top = self.only_top().map_err(|_| missing())?;
         let warning = format!("layer {id} is missing, and taken for a step that made none: {top} is the only layer that may be below it");
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -179,7 +193,7 @@ impl<'a> Reader<'a> {
             let json = self.json(id)?.1;
             let mut parent = self.parent(&json)?;
             while let Some(known) = parent {
-                parent = self.left_out.get(&known).filter(|_| !self.ids.contains(&known)).cloned();
+                parent = if self.ids.contains(&known) { None } else { self.left_out.parent(&known) };
                 parents.insert(known);
             }
         }
@@ -195,6 +209,9 @@ impl<'a> Reader<'a> {
         let bytes = self.document(&name, self.opening.ctx.limits.config)?;
         let limits = self.json_limits();
         crate::spec::json::check(&bytes, &limits).map_err(|e| Error::from(e).frame(&name))?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| Error::invalid(e).frame(&name))?;
+        let exact = Json::text_of(text.trim()).object().and_then(|fields| fields.exact(&KEYS));
+        exact.map_err(|e| Error::invalid(e).frame(&name))?;
         let object = Object::parse(&bytes).map_err(|e| Error::from(e).frame(&name))?;
         Ok((bytes.into(), object))
     }
@@ -217,8 +234,8 @@ impl<'a> Reader<'a> {
                 return Err(Error::invalid("its parents lead back to it").frame(format_args!("layer {}", id.escape_debug())));
             }
             if !self.ids.contains(&id) {
-                let parent = match (self.left_out.get(&id), chain.last()) {
-                    (Some(parent), _) => parent.clone(),
+                let parent = match (self.left_out.parent(&id), chain.last()) {
+                    (Some(parent), _) => parent,
                     (None, None) => self.below(&id)?,
                     (None, Some(Step { id: child, .. })) => {
                         let missing = Error::not_found(format_args!("its parent {} is missing", id.escape_debug()));
@@ -292,7 +309,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Makes the config of an image.
-    fn image(&self, chain: &[Step], diff_ids: &[DiffId], catalog: &mut Catalog) -> Result<ImageId> {
+    fn image(&mut self, chain: &[Step], diff_ids: &[DiffId], catalog: &mut Catalog) -> Result<ImageId> {
         let with_bytes = || chain.iter().filter_map(|step| Some((step, step.blob?)));
         let layers =
             with_bytes().map(|(_, blob)| Layer { diff_id: diff_ids[blob.0], blob: Some(blob), descriptor: None, missing: None }).collect();
@@ -310,10 +327,40 @@ impl<'a> Reader<'a> {
         let listed: Vec<_> = with_bytes().map(|(_, blob)| diff_ids[blob.0]).collect();
         config.set("rootfs", serde_json::json!({ "type": "layers", "diff_ids": listed }));
         config.set("history", history);
-        let config = Raw::<Config>::parse(config.to_vec(), &self.json_limits()).map_err(|e| Error::from(e).frame("v1 JSON"))?;
+        let config = config.to_vec();
+        self.hold(config.len())?;
+        let config = Raw::<Config>::parse(config, &self.json_limits()).map_err(|e| Error::from(e).frame("v1 JSON"))?;
         let v1 = with_bytes().filter_map(|(step, _)| Some(LegacyLayer { id: step.id.clone(), json: step.json.clone()? })).collect();
         let legacy = Legacy { top: chain.last().map(|step| step.id.clone()).unwrap_or_default(), layers: v1 };
         Ok(catalog.add_image(Image { manifest: None, config, layers, legacy: Some(Arc::new(legacy)), lineage: None }))
+    }
+}
+
+/// Steps that made no layer, and that the writer left out between two layers: the ID of such a step is made of its parent's.
+struct LeftOut {
+    /// Of each that was looked at, the ID below.
+    parents: HashMap<String, String>,
+    /// What the next ones may stand on: first all layers, and nothing, then the steps found last.
+    last: Vec<String>,
+}
+
+impl LeftOut {
+    /// The ID below, if `id` is that of such a step.
+    fn parent(&mut self, id: &str) -> Option<String> {
+        loop {
+            if let Some(parent) = self.parents.get(id) {
+                return Some(parent.clone());
+            }
+            let room = LEFT_OUT - self.parents.len();
+            if room == 0 {
+                return None;
+            }
+            for parent in std::mem::take(&mut self.last).into_iter().take(room) {
+                let id = Digest::of(format!("{EMPTY_LAYER} {parent}").as_bytes()).hex();
+                self.last.push(id.clone());
+                self.parents.insert(id, parent);
+            }
+        }
     }
 }
 

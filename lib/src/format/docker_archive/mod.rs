@@ -45,7 +45,8 @@ impl Format for DockerArchive {
     }
 
     fn detect(&self, has: &dyn Fn(&str) -> bool) -> bool {
-        ["manifest.json", "repositories", "top"].iter().any(|name| has(name))
+        // An image that was saved by its ID before Docker 1.10 has folders of layers and nothing else.
+        ["manifest.json", "repositories", "top"].iter().any(|name| has(name)) || (has("*/layer.tar") && !has("oci-layout"))
     }
 
     fn open(&self, held: Held, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
