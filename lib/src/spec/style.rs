@@ -91,7 +91,7 @@ fn push_python_string(out: &mut String, text: &str) {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            ' '..='\u{7f}' => out.push(c),
+            ' '..='~' => out.push(c),
             _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write!(out, "\\u{unit:04x}").expect("a String takes everything")),
         }
     }
@@ -135,7 +135,7 @@ mod tests {
     fn python_sorts_and_writes_numbers_and_strings_anew() {
         for (text, dumped) in [
             (r#"{"b":1,"a":{"é":null,"z":[true,false]},"A":""}"#, r#"{"A": "", "a": {"z": [true, false], "\u00e9": null}, "b": 1}"#),
-            (r#"["ü\u00fc😀\u001f\b\f\n\r\t\/\\\"\u007f"]"#, "[\"\\u00fc\\u00fc\\ud83d\\ude00\\u001f\\b\\f\\n\\r\\t/\\\\\\\"\u{7f}\"]"),
+            (r#"["ü\u00fc😀\u001f\b\f\n\r\t\/\\\"\u007f"]"#, "[\"\\u00fc\\u00fc\\ud83d\\ude00\\u001f\\b\\f\\n\\r\\t/\\\\\\\"\\u007f\"]"),
             ("[1.0,2.5,-0,-0.0,1e3,1E-5,0.0001,123456789012345678]", "[1.0, 2.5, 0, -0.0, 1000.0, 1e-05, 0.0001, 123456789012345678]"),
             (
                 "[1e15,1e16,1.5e300,123456789012345678901234567890,1e22,5e-324]",

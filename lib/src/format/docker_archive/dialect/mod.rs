@@ -18,7 +18,8 @@ use crate::format::Members;
 use crate::format::archive_write::Layouter;
 use crate::reference::Reference;
 use crate::sink::{Accepts, DefaultCompress, ManifestTypes, Names, SealedImage};
-use crate::spec::{Config, Descriptor, Raw};
+use crate::spec::style::go;
+use crate::spec::{Config, Descriptor, Json, Raw};
 
 /// Every dialect; the first is the default.
 pub static DIALECTS: &[&dyn Dialect] =
@@ -113,7 +114,8 @@ fn archive_manifest(images: &[SealedImage], entries: &Entries<'_>) -> Result<Vec
             layer_sources: foreign.map(|layer| (layer.diff_id, &layer.descriptor)).collect(),
         }
     });
-    serde_json::to_vec(&made.collect::<Vec<_>>()).map_err(Error::invalid)
+    let json = serde_json::to_string(&made.collect::<Vec<_>>()).map_err(Error::invalid)?;
+    Ok(go(Json::text_of(&json)).into_bytes())
 }
 
 #[cfg(test)]
@@ -239,15 +241,18 @@ mod tests {
     #[test]
     fn archive_manifests_name_foreign_layers() {
         let dir = tempfile::tempdir().unwrap();
-        let image = Image::new("a:1").layer("a=1").with(Layer::new("b=2").foreign("https://example.com/b"));
+        let image = Image::new("a:1").layer("a=1").with(Layer::new("b=2").foreign("https://example.com/b?c&d"));
         // v1 archives cannot say where a layer is.
         for dialect in DIALECTS.iter().filter(|dialect| dialect.name() != "v1") {
             let members = write(dir.path(), dialect.name(), std::slice::from_ref(&image));
             let clean = |name: &str| name.trim_start_matches("./").to_owned();
             let manifest = members.iter().find(|member| clean(&member.text()) == "manifest.json").unwrap();
-            let manifest: Value = serde_json::from_slice(&manifest.data).unwrap();
+            let manifest_text = String::from_utf8(manifest.data.clone()).unwrap();
+            let manifest: Value = serde_json::from_str(&manifest_text).unwrap();
             let source = &manifest[0]["LayerSources"][image.layers[1].diff_id()];
-            assert_eq!(source["urls"], json!(["https://example.com/b"]), "{}", dialect.name());
+            assert_eq!(source["urls"], json!(["https://example.com/b?c&d"]), "{}", dialect.name());
+            let of_python = ["bazel", "google"].contains(&dialect.name());
+            assert_eq!(manifest_text.contains("b?c\\u0026d"), !of_python, "{}", dialect.name());
             let layers = manifest[0]["Layers"].as_array().unwrap();
             assert_eq!(layers.len(), 2);
             let there = |layer: &Value| members.iter().any(|member| clean(&member.text()) == layer.as_str().unwrap());
