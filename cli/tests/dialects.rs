@@ -307,6 +307,64 @@ fn a_child_needs_its_base() {
     env.fails(1, "copy docker-archive:quay-squash.tar docker-archive:bazel-child.tar oci:none").says(&["bazel-child.tar", layer]);
 }
 
+/// What the child needs of its base, by dialect.
+#[test]
+fn a_partial_archive_stays_one_where_the_dialect_can() {
+    let env = env();
+    sources(&env);
+    for dialect in ["classic", "podman", "crane", "bazel"] {
+        env.ok(&format!("copy --dialect {dialect} --allow-missing-layers bazel-child.tar docker-archive:{dialect}.tar"));
+        env.ok(&format!("copy bazel-base.tar {dialect}.tar oci:{dialect}"));
+    }
+    // Of the digest of a layer that is not there, nothing is made.
+    for dialect in ["google", "v1"] {
+        let ran = env.fails(1, &format!("copy --dialect {dialect} --allow-missing-layers bazel-child.tar docker-archive:{dialect}.tar"));
+        ran.says(&["layer 0 is missing", "--dialect classic"]);
+    }
+}
+
+/// containerregistry writes a config and an entry for each name, and Bazel's `repositories` has a repository once.
+#[test]
+fn names_of_one_image_and_of_one_repository() {
+    let env = env();
+    let (one, two) = (Image::new("x/app:1").name("x/app:latest").layer("a=1"), Image::new("x/app:2").layer("b=2"));
+    env.write("in.tar", docker_archive(&[one.clone(), two.clone()]).bytes());
+    env.ok("copy in.tar google.tar --dialect google");
+    let [one, two] = [one, two].map(|image| image.id().replace("sha256:", ""));
+    let names = members(&env.path("google.tar"));
+    assert_eq!(names[..3], [format!("{one}.json"), format!("{one}.json"), format!("{two}.json")]);
+    env.ok("check google.tar");
+    env.ok("copy in.tar bazel.tar --dialect bazel");
+    let repositories = env.ok("copy in.tar - --dialect bazel").stdout;
+    let repositories = String::from_utf8(files(&repositories)["./repositories"].clone()).unwrap();
+    let expected = format!("{{\n  \"x/app\": {{\n    \"1\": \"{one}\",\n    \"2\": \"{two}\"\n  }}\n}}");
+    assert_eq!(repositories, expected);
+}
+
+#[test]
+fn v1_says_what_it_leaves_out() {
+    let env = env();
+    let rows: [(fn(&mut Value), &str); 5] = [
+        (|config| config["history"] = json!([{ "created_by": "ADD" }]), "(x-unknown, the last step of the history, diff IDs)"),
+        (|config| config["history"] = json!([{}]), "(x-unknown, diff IDs)"),
+        (
+            |config| config["history"] = json!([{ "created_by": "ENV", "empty_layer": true }, {}]),
+            "(x-unknown, steps of the history without a layer, diff IDs)",
+        ),
+        // The settings of the image go with the step that has them.
+        (
+            |config| config["history"] = json!([{}, { "created_by": "CMD", "empty_layer": true }]),
+            "config, x-unknown, steps of the history without",
+        ),
+        (|config| config["history"] = json!([{}, { "created_by": "ADD" }]), "(x-unknown, history, diff IDs)"),
+    ];
+    for (edit, says) in rows {
+        let image = Image::new("app:1").layer("a=1").edit_config(edit);
+        env.write("in.tar", docker_archive(&[image]).bytes());
+        env.ok("copy in.tar v1.tar --dialect v1 --force").says(&[says]);
+    }
+}
+
 /// A v1 archive: folders with a layer each, given by their ID and what their JSON holds besides.
 fn v1(layers: &[(&str, Value)], repositories: Option<Value>) -> Archive {
     let mut archive = Archive(Vec::new());

@@ -26,18 +26,22 @@ fn outputs_have_the_files_that_formats_lists_and_no_other() {
     env.fixture("from/docker20-three-names.tar", "in.tar");
     env.fixture("from/skopeo-oci-multiplatform", "multi");
     env.fixture("from/skopeo-oci", "gzip");
+    env.write("metadata.json", r#"{"id":"1"}"#.replace('1', &"1".repeat(64)));
+    env.write("layer.tar", longshore_testkit::tar::write(&[]));
     let document = env.ok("formats --json").json();
     let mut asked: Vec<(String, String, &serde_json::Value)> = Vec::new();
     for dialect in document["dialects"].as_array().unwrap() {
         let name = dialect["name"].as_str().unwrap();
-        let source = match name {
+        let command = match name {
+            // With all members that there may be.
+            "bazel" => "assemble docker-archive:bazel.tar --base ./gzip --metadata metadata.json --layer layer.tar --tag app:1",
             // Layers keep their compression there, and the names of members their ends.
-            "crane" => "./gzip",
+            "crane" => "copy ./gzip docker-archive:crane.tar",
             // One image has a member more.
-            "v1" => "docker-archive:in.tar:pantry:2",
-            _ => "in.tar",
+            "v1" => "copy docker-archive:in.tar:pantry:2 docker-archive:v1.tar",
+            _ => &format!("copy in.tar docker-archive:{name}.tar"),
         };
-        asked.push((format!("copy --dialect {name} {source} docker-archive:{name}.tar"), format!("{name}.tar"), dialect));
+        asked.push((format!("{command} --dialect {name}"), format!("{name}.tar"), dialect));
     }
     for format in document["formats"].as_array().unwrap().iter().filter(|format| format["name"] != "docker-archive") {
         let name = format["name"].as_str().unwrap();

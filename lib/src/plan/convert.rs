@@ -11,7 +11,7 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
 use crate::reference::Reference;
 use crate::sink::{Accepts, DefaultCompress, ManifestTypes, Names};
-use crate::spec::{Config, LayerFamily, ManifestKind, Object, Platform, Raw};
+use crate::spec::{Config, History, LayerFamily, ManifestKind, Object, Platform, Raw};
 
 /// What happens to names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -400,12 +400,23 @@ fn changes(plan: &Plan, node: &PlannedNode) -> bool {
 
 /// What of a config the v1 JSON of its layers has no place for.
 fn not_in_v1(config: &Raw<Config>) -> String {
-    const HELD: [&str; 9] =
-        ["architecture", "config", "container", "container_config", "created", "docker_version", "history", "os", "rootfs"];
+    const OF_TOP: [&str; 7] = ["architecture", "config", "container", "container_config", "created", "docker_version", "os"];
     let object = Object::parse(config.bytes()).unwrap_or_default();
-    let mut lost: Vec<_> = object.keys().filter(|key| !HELD.contains(key)).map(|key| key.escape_debug().to_string()).collect();
-    if config.history.iter().any(|step| step.empty_layer) {
+    // Where the history does not fit the layers, there is one step for each. The JSON of the last step has what is of the image; where that
+    // step made no layer, it is left out with it.
+    let fits = config.history.iter().filter(|step| !step.empty_layer).count() == config.diff_ids().len();
+    let last = config.history.last().filter(|_| fits);
+    let of_top: &[_] = if last.is_some_and(|step| step.empty_layer) { &[] } else { &OF_TOP };
+    let lost = object.keys().filter(|key| !of_top.contains(key) && !["history", "rootfs"].contains(key));
+    let mut lost: Vec<_> = lost.map(|key| key.escape_debug().to_string()).collect();
+    let told = |step: &History| !step.empty_layer && (step.created_by.is_some() || step.author.is_some() || step.comment.is_some());
+    if !fits && !config.history.is_empty() {
+        lost.push("history".to_owned());
+    } else if config.history.iter().any(|step| step.empty_layer) {
         lost.push("steps of the history without a layer".to_owned());
+    }
+    if last.is_some_and(told) {
+        lost.push("the last step of the history".to_owned());
     }
     lost.push("diff IDs".to_owned());
     lost.join(", ")

@@ -10,7 +10,7 @@
 //! ./<v1 id>/layer.tar
 //! ./<v1 id>/json
 //! ./manifest.json                       with Parent, the image ID of the base, unless docker would fail on it
-//! ./repositories                        the first name of each image
+//! ./repositories                        repository -> tag -> image ID, for the first name of each image
 //! ```
 //!
 //! As of [Bazel 0.3](https://github.com/bazelbuild/bazel/blob/0.3.0/tools/build_defs/docker/create_image.py). Headers are Python's in GNU format.
@@ -27,7 +27,7 @@ use crate::format::archive_write::{Body, Layouter, Member};
 use crate::reference::Reference;
 use crate::sink::{Accepts, Expected, Sealed, SealedImage};
 use crate::spec::Json;
-use crate::spec::style::{python, python_string};
+use crate::spec::style::python;
 use crate::tar::{Header, HeaderFormat, HeaderStyle, Kind};
 
 /// The dialect.
@@ -51,8 +51,15 @@ impl Dialect for Bazel {
         &[
             ("./<image id>.json", "the config of an image"),
             ("./<image id>/<diff id>.tar", "its layers; those of its base lie in the folder of the base"),
-            ("./manifest.json", "the archive manifest: config, names and layers of each image, and what it was built on"),
-            ("./repositories", "the first name of each image"),
+            ("./top", "with `assemble --metadata`: the v1 ID of its top layer"),
+            ("./<v1 id>/VERSION", "then: `1.0`; top layer first, as far as there is v1 JSON"),
+            ("./<v1 id>/layer.tar", "then: the layer; the top one is here alone"),
+            ("./<v1 id>/json", "then: the v1 JSON of 2013"),
+            (
+                "./manifest.json",
+                "the archive manifest: config, names and layers of each image, and its `Parent`, left out where Docker 20.10 would fail on it",
+            ),
+            ("./repositories", "repository, tag and image ID of the first name of each image; absent where there is no name"),
         ]
     }
 
@@ -126,15 +133,15 @@ impl Layouter for Writer {
             python(Json::text_of(&entry.to_string())).map_err(Error::invalid)
         });
         members.file("manifest.json".to_owned(), format!("[{}]", entries.collect::<Result<Vec<_>>>()?.join(", ")).into_bytes());
-        let named = sealed.images.iter().filter_map(|image| Some((image, image.references.first()?)));
-        let repositories: Vec<_> = named
-            .filter_map(|(image, name)| {
-                let [repository, tag] = [&name.familiar_repository(), name.tag()?].map(python_string);
-                Some(format!("  {repository}: {{\n    {tag}: \"{}\"\n  }}", image.config.digest().hex()))
-            })
-            .collect();
+        let mut repositories: BTreeMap<String, BTreeMap<&str, String>> = BTreeMap::new();
+        for image in &sealed.images {
+            if let Some((name, tag)) = image.references.first().and_then(|name| Some((name, name.tag()?))) {
+                repositories.entry(name.familiar_repository()).or_default().insert(tag, image.config.digest().hex());
+            }
+        }
         if !repositories.is_empty() {
-            members.file("repositories".to_owned(), format!("{{\n{}\n}}", repositories.join(",\n")).into_bytes());
+            // With two blanks, as `create_image` has it in a literal text.
+            members.file("repositories".to_owned(), serde_json::to_vec_pretty(&repositories).map_err(Error::invalid)?);
         }
         Ok(members.members)
     }

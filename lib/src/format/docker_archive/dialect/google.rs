@@ -1,7 +1,7 @@
 //! What containerregistry, Google's Python library, and so Bazel's docker rules write: `v1`, and `google`, which adds what Docker 1.10 wanted.
 //!
 //! ```text
-//! <image id>.json        (google) the config, image by image
+//! <image id>.json        (google) the config, once for each name of the image
 //! <v1 id>/VERSION        1.0; layers top first
 //! <v1 id>/layer.tar      plain
 //! <v1 id>/json           id, parent, and for the top layer the container config
@@ -72,7 +72,7 @@ impl Dialect for Google {
 
     fn members(&self) -> Members {
         const ALL: Members = &[
-            ("<image id>.json", "the config of an image"),
+            ("<image id>.json", "the config of an image, once for each of its names"),
             ("<v1 id>/VERSION", "`1.0`; top layer first"),
             ("<v1 id>/layer.tar", "the layer"),
             ("<v1 id>/json", "the v1 JSON of 2013: its ID, its parent's, and for the top layer the container settings"),
@@ -105,9 +105,13 @@ impl Layouter for Writer {
             self.refuse_what_nothing_leads_to(&expected.images)?;
         }
         if self.configs {
-            let mut configs: Vec<_> = expected.images.iter().map(|image| &image.config).collect();
-            configs.dedup_by_key(|config| *config.digest());
-            members.extend(configs.into_iter().map(|config| file(config_name(config), config.shared())));
+            for image in &expected.images {
+                let config = || file(config_name(&image.config), image.config.shared());
+                members.extend(image.references.iter().map(|_| config()));
+                if image.references.is_empty() {
+                    members.push(config());
+                }
+            }
         }
         for (chain, image) in self.chains.iter().zip(&expected.images) {
             for (layer, listed) in chain.layers.iter().zip(&image.layers).rev() {
@@ -264,9 +268,13 @@ impl Chain {
         let (mut layers, mut top) = (Vec::new(), String::new());
         let last = steps.len().saturating_sub(1);
         for (position, (step, empty)) in steps.into_iter().enumerate() {
+            let missing = || {
+                let error = Error::not_found(format_args!("layer {} is missing, and v1 IDs are made of digests of layers", layers.len()));
+                error.hint("name the archive of its base as another source, or use --dialect classic")
+            };
             let blob = match empty {
                 true => EMPTY_LAYER.to_owned(),
-                false => stored.next().flatten().ok_or_else(|| Error::invalid("a layer's digest is not known"))?.hex(),
+                false => stored.next().flatten().ok_or_else(missing)?.hex(),
             };
             let parent = std::mem::take(&mut top);
             let mut json = BTreeMap::new();
