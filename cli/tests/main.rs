@@ -8,6 +8,7 @@ mod dialects;
 mod faults;
 mod formats;
 mod interop;
+mod malformed;
 mod selection;
 
 use longshore_testkit::TestEnv;
