@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::env;
 
-const DIALECTS: [&str; 7] = ["docker", "classic", "podman", "crane", "bazel", "google", "v1"];
+pub(crate) const DIALECTS: [&str; 7] = ["docker", "classic", "podman", "crane", "bazel", "google", "v1"];
 
 const KITCHEN: &str = "example.com/team/kitchen:latest";
 
@@ -341,10 +341,36 @@ fn names_of_one_image_and_of_one_repository() {
     assert_eq!(repositories, expected);
 }
 
+/// A parent may come with layers in folders of any name, which may be names of other members.
+#[test]
+fn bazel_takes_names_of_layers_where_they_are_free() {
+    let env = env();
+    let image = Image::new("app:1").layer("a=1").layer("b=2").layer("c=3");
+    let (id, one) = (image.id().replace("sha256:", ""), "1".repeat(64));
+    let of_second = image.layers[1].diff_id().replace("sha256:", "");
+    for layers in [
+        ["p/1.tar", "z/1.tar", "q/1.tar"].map(str::to_owned),
+        ["p/1.tar", "p/1.tar/x.tar", "q/1.tar"].map(str::to_owned),
+        ["top/x", "repositories/y", "manifest.json/z"].map(str::to_owned),
+        [format!("{one}/1"), format!("{one}/1.tar"), format!("{one}/.tar")],
+        [format!("{one}/{of_second}.tar"), format!("{id}/x.tar"), format!("{id}/x")],
+    ] {
+        let entry = json!({ "Config": format!("{id}.json"), "Layers": layers, "RepoTags": ["app:1"], "Parent": format!("sha256:{one}") });
+        let mut archive = Archive(vec![Member::file(format!("{id}.json"), image.config_bytes())]);
+        archive.0.extend(layers.iter().zip(&image.layers).map(|(name, layer)| Member::file(name.as_str(), layer.bytes())));
+        let archive = archive.plus(Member::file("manifest.json", json!([entry]).to_string()));
+        env.write("in.tar", archive.bytes());
+        env.ok("copy docker-archive:in.tar out.tar --dialect bazel --force");
+        env.ok("check out.tar");
+        assert_eq!(facts(&env.path("out.tar")).only().diff_ids, image.layers.iter().map(|layer| layer.diff_id()).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn v1_says_what_it_leaves_out() {
+    type Edit = fn(&mut Value);
     let env = env();
-    let rows: [(fn(&mut Value), &str); 5] = [
+    let rows: [(Edit, &str); 5] = [
         (|config| config["history"] = json!([{ "created_by": "ADD" }]), "(x-unknown, the last step of the history, diff IDs)"),
         (|config| config["history"] = json!([{}]), "(x-unknown, diff IDs)"),
         (

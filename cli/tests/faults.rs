@@ -7,6 +7,7 @@ use longshore_testkit::images::{Image, Layer, docker_archive, pack};
 use longshore_testkit::tar::Member;
 use longshore_testkit::{env as testenv, peers};
 
+use crate::dialects::DIALECTS;
 use crate::env;
 use crate::malformed::{assert_rejected, docker};
 
@@ -152,7 +153,9 @@ fn a_full_disk_leaves_nothing() {
         .with(Layer::of_tar(longshore_testkit::tar::write(&[Member::file("noise", longshore_testkit::noise(2 << 20, 3))])));
     env.write("in.tar", docker_archive(&[noise]).bytes());
     let mut wrong = Vec::new();
-    for out in ["docker-archive:small/out.tar", "oci-archive:small/out.tar", "oci:small/out", "dir:small/out"] {
+    let outputs = ["docker-archive:small/out.tar", "oci-archive:small/out.tar", "oci:small/out", "dir:small/out", "google-dir:small/out"];
+    let dialects = DIALECTS.map(|dialect| format!("--dialect {dialect} docker-archive:small/out.tar"));
+    for out in outputs.map(str::to_owned).iter().chain(&dialects) {
         let start = Instant::now();
         let ran = env.run(&format!("copy docker-archive:in.tar {out}"));
         wrong.extend(assert_rejected(&env, out, ran, start.elapsed(), &["small".to_owned()], out.split_once(':').unwrap().1));

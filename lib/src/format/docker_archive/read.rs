@@ -84,16 +84,22 @@ fn forget_unread(node: &mut Node, left_out: &mut Vec<String>) {
 /// by their diff IDs keep their names.
 fn lineage(entry: &ArchiveImage, config_name: &str, config: &Config) -> Option<Lineage> {
     let own = config_name.strip_suffix(".json").unwrap_or(config_name);
+    let is_id = |text: &str| text.len() == 64 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     let members: Vec<_> = entry.layers.iter().filter_map(|layer| clean(layer).ok()).collect();
-    let split = |member: &'_ String| member.rsplit_once('/').map(|(folder, name)| (folder.to_owned(), name.to_owned()));
-    let split: Vec<_> = members.iter().filter_map(split).collect();
-    let folders: Vec<_> = split.iter().map(|(folder, _)| folder.clone()).take_while(|folder| folder != own).collect();
-    let named = split.iter().zip(config.diff_ids()).map(|((_, name), id)| {
-        let stem = name.strip_suffix(".tar").unwrap_or(name);
-        (stem != id.0.hex()).then(|| stem.to_owned())
-    });
-    let complete = split.len() == config.diff_ids().len();
-    let names: Vec<_> = if complete { named.collect() } else { Vec::new() };
+    let split: Vec<_> = members.iter().filter_map(|member| member.rsplit_once('/')).collect();
+    let of_base = split.iter().take_while(|(folder, _)| *folder != own).count();
+    // Other names could be those of other members.
+    let bazels = split.len() == config.diff_ids().len()
+        && split[..of_base].iter().all(|(folder, _)| is_id(folder))
+        && split[of_base..].iter().all(|(folder, _)| *folder == own);
+    let (mut folders, mut names) = (Vec::new(), Vec::new());
+    if bazels {
+        folders.extend(split[..of_base].iter().map(|(folder, _)| (*folder).to_owned()));
+        names.extend(split.iter().map(|(_, name)| {
+            let stem = name.strip_suffix(".tar").unwrap_or(name);
+            (!stem.is_empty() && !is_id(stem)).then(|| stem.to_owned())
+        }));
+    }
     // Only Bazel names a folder as the config and puts layers of any name into it.
     let of_bazel = entry.parent.is_some() || (folders.is_empty() && names.iter().any(Option::is_some));
     of_bazel.then(|| Lineage { parent: entry.parent.clone(), folders, names, legacy: Vec::new() })

@@ -88,10 +88,18 @@ impl Layouter for Writer {
                     layers.push(format!("{}/layer.tar", top.id));
                     continue;
                 }
-                let own = layer_name(image.lineage.as_ref(), &folder, position, *diff_id);
                 // Bytes that another image has placed already are named there.
-                let name = layer.blob.map_or_else(|| own.clone(), |blob| placed.entry(blob).or_insert_with(|| own.clone()).clone());
-                if let (Some(blob), true) = (layer.blob, name == own) {
+                if let Some(name) = layer.blob.and_then(|blob| placed.get(&blob)) {
+                    layers.push(name.clone());
+                    continue;
+                }
+                let mut name = layer_name(image.lineage.as_ref(), &folder, position, *diff_id);
+                if members.names.contains(&name) {
+                    // A name that was given to two layers.
+                    name = layer_name(None, &folder, position, *diff_id);
+                }
+                if let Some(blob) = layer.blob {
+                    placed.insert(blob, name.clone());
                     members.put(name.clone(), Kind::File, Body::Blob(blob, None));
                 }
                 layers.push(name);
