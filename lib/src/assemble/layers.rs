@@ -47,8 +47,10 @@ impl LayerInput {
     /// When it is nothing, or the ID cannot name a member of an archive.
     pub fn parse(text: &str) -> Result<Self> {
         let there = |path: &str| Path::new(path).symlink_metadata().is_ok();
+        // With a slash at its end, a link to a directory is the directory.
+        let folder = |path: &str| if path.ends_with('/') { path.into() } else { format!("{path}/").into() };
         let content = |path: &str| match Path::new(path).is_dir() {
-            true => LayerContent::Files(vec![Mapping { from: path.into(), to: "/".to_owned() }]),
+            true => LayerContent::Files(vec![Mapping { from: folder(path), to: "/".to_owned() }]),
             false => LayerContent::File(path.into()),
         };
         // What is there under all of that name is meant, equals signs and all.
@@ -58,6 +60,10 @@ impl LayerInput {
             None => Ok(Self { id: None, content: content(text) }),
             Some((from, to)) if to.starts_with('/') && there(from) => {
                 Ok(Self { id: None, content: LayerContent::Files(vec![Mapping { from: from.into(), to: to.to_owned() }]) })
+            }
+            Some((from, to)) if to.starts_with('/') && !there(to) => {
+                let error = Error::invalid(format_args!("neither {from} nor {to} is there"));
+                Err(error.hint("expected FILE, DIR, ID=FILE or FROM=/TO"))
             }
             Some((id, path)) if is_member_name(id) && !path.is_empty() => Ok(Self { id: Some(id.to_owned()), content: content(path) }),
             Some(_) => {
@@ -128,7 +134,7 @@ impl LayerFiles {
                     files.spooled += archive.spooled;
                     Bytes::File(archive.file, archive.len)
                 }
-                LayerContent::Files(mappings) => Bytes::Made(Build::scan(mappings, build)?),
+                LayerContent::Files(mappings) => Bytes::Made(Build::scan(mappings, build, &ctx.cancel)?),
             };
             files.bytes.push(bytes);
             files.ids.push(input.id.clone());
@@ -309,6 +315,7 @@ mod tests {
         for name in ["a.tar", "x=y.tar"] {
             std::fs::write(at(name), "").unwrap();
         }
+        std::os::unix::fs::symlink(".", at("link")).unwrap();
         let file = |id: Option<&str>, name: &str| LayerInput { id: id.map(str::to_owned), content: LayerContent::File(name.into()) };
         let files = |id: Option<&str>, from: &str, to: &str| {
             let mapping = Mapping { from: from.into(), to: to.to_owned() };
@@ -320,6 +327,7 @@ mod tests {
             ("absent.tar".to_owned(), file(None, "absent.tar")),
             ("-".to_owned(), file(None, "-")),
             (at(""), files(None, &at(""), "/")),
+            (at("link"), files(None, &format!("{}/", at("link")), "/")),
             (format!("{}=/etc/a", at("a.tar")), files(None, &at("a.tar"), "/etc/a")),
             (format!("base={}", at("a.tar")), file(Some("base"), &at("a.tar"))),
             (format!("base={}", at("")), files(Some("base"), &at(""), "/")),
@@ -327,7 +335,7 @@ mod tests {
         ] {
             assert_eq!(LayerInput::parse(&text).unwrap(), expected, "{text}");
         }
-        for bad in ["", "=a.tar", "a=", "a/b=c", "..=c", "/absent=/etc"] {
+        for bad in ["", "=a.tar", "a=", "a/b=c", "..=c", "/absent=/etc", "absent=/absent"] {
             assert!(LayerInput::parse(bad).is_err(), "{bad}");
         }
     }

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::context::Cancel;
 use crate::error::{Context as _, Error, Result};
 use crate::tar::{END, Header, Kind, Record, RootPath, Time, escape_bytes, padding};
 
@@ -85,14 +86,15 @@ impl Build {
     /// directory with the content of all; parents of a [`Mapping::to`] are not made up, since engines create them.
     ///
     /// # Errors
-    /// A file that cannot be looked at, a `to` with `..`, two different things for one path or one below a file, or what no tar can hold.
-    pub fn scan(mappings: &[Mapping], options: &BuildOptions) -> Result<Self> {
-        let mut scan = Scan { options: *options, found: BTreeMap::new(), list: vec![0; MAX_XATTR], value: vec![0; MAX_XATTR] };
+    /// A file that cannot be looked at, a `to` with `..`, two different things for one path or one below a file, what no tar can hold, or a
+    /// request to stop.
+    pub fn scan(mappings: &[Mapping], options: &BuildOptions, cancel: &Cancel) -> Result<Self> {
+        let mut scan = Scan { options: *options, cancel, found: BTreeMap::new(), list: vec![0; MAX_XATTR], value: vec![0; MAX_XATTR] };
         for mapping in mappings {
             scan.mapping(mapping)?;
         }
         scan.refuse_below_files()?;
-        Self::order(scan.found)
+        Self::order(scan.found, cancel)
     }
 
     /// Gives the bytes of the layer, from its first header to its two closing blocks; the same ones each time, or an error that names the
@@ -107,7 +109,7 @@ impl Build {
     }
 
     /// Sorts by name, turns further names of a file into hard links, and sees to it that every header can be written.
-    fn order(found: BTreeMap<Vec<u8>, Found>) -> Result<Self> {
+    fn order(found: BTreeMap<Vec<u8>, Found>, cancel: &Cancel) -> Result<Self> {
         let mut found: Vec<Found> = found.into_values().collect();
         // By the names as written: `a-b` comes before the directory `a/`.
         found.sort_unstable_by(|a, b| a.header.path.cmp(&b.header.path));
@@ -115,6 +117,7 @@ impl Build {
         let mut entries: Vec<Entry> = Vec::with_capacity(found.len());
         let mut size = END.len() as u64;
         for Found { mut header, from, inode, linked } in found {
+            cancel.poll()?;
             if let Some(inode) = inode.filter(|_| linked) {
                 let first = *first_names.entry(inode).or_insert(entries.len());
                 if let Some(first) = entries.get(first) {
@@ -167,7 +170,8 @@ impl Found {
     }
 }
 
-struct Scan {
+struct Scan<'a> {
+    cancel: &'a Cancel,
     options: BuildOptions,
     /// By clean path, so that a file and a directory of one name meet.
     found: BTreeMap<Vec<u8>, Found>,
@@ -176,7 +180,7 @@ struct Scan {
     value: Vec<u8>,
 }
 
-impl Scan {
+impl Scan<'_> {
     fn mapping(&mut self, mapping: &Mapping) -> Result<()> {
         let Mapping { from, to } = mapping;
         // The root has no name that could be parsed.
@@ -223,6 +227,7 @@ impl Scan {
 
     /// Adds one thing by its clean path.
     fn add(&mut self, path: &[u8], from: PathBuf, meta: &Metadata) -> Result<()> {
+        self.cancel.poll()?;
         let header = self.header(path, &from, meta).path(&from)?;
         let is_file = meta.is_file();
         let found = Found {
@@ -302,6 +307,7 @@ impl Scan {
     /// Refuses what one mapping puts below a path that another makes something else than a directory: engines disagree on what that means.
     fn refuse_below_files(&self) -> Result<()> {
         for (path, found) in &self.found {
+            self.cancel.poll()?;
             for end in path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at) {
                 if let Some(above) = self.found.get(&path[..end]).filter(|above| above.header.kind != Kind::Directory) {
                     return Err(conflict(&path[..end], &above.from.path, &found.from.path));

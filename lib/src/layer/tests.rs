@@ -15,6 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use tempfile::TempDir;
 
 use super::*;
+use crate::context::Cancel;
 use crate::error::{Error, ErrorKind};
 use crate::tar::{Entries, Entry, LayerChecker, TarLimits, Time};
 
@@ -50,7 +51,7 @@ fn bytes(build: &Build) -> Vec<u8> {
 }
 
 fn built(mappings: &[Mapping]) -> Vec<u8> {
-    bytes(&Build::scan(mappings, &BuildOptions::default()).unwrap())
+    bytes(&Build::scan(mappings, &BuildOptions::default(), &Cancel::default()).unwrap())
 }
 
 fn members(mappings: &[Mapping]) -> Vec<Member> {
@@ -72,7 +73,7 @@ fn entries(archive: &[u8]) -> Vec<Entry> {
 }
 
 fn refused(mappings: &[Mapping]) -> Error {
-    Build::scan(mappings, &BuildOptions::default()).unwrap_err()
+    Build::scan(mappings, &BuildOptions::default(), &Cancel::default()).unwrap_err()
 }
 
 #[track_caller]
@@ -94,7 +95,7 @@ fn a_tree_is_put_in_order_with_fixed_owners_and_times() {
     fs::set_permissions(root.join("b"), Permissions::from_mode(0o1777)).unwrap();
     fs::set_permissions(root.join("Z"), Permissions::from_mode(0o4755)).unwrap();
     let options = BuildOptions { mtime: 946_684_800, ..BuildOptions::default() };
-    let archive = bytes(&Build::scan(&[mapping(root, "/")], &options).unwrap());
+    let archive = bytes(&Build::scan(&[mapping(root, "/")], &options, &Cancel::default()).unwrap());
     let found = tar::read(&archive);
     let expected = ["Z", "a/", "a/deep/", "a/deep/er/", "a/deep/er/file", "b-c", "b.d", "b/", "b/a", "b/z"];
     assert_eq!(found.iter().map(Member::text).collect::<Vec<_>>(), expected);
@@ -112,7 +113,7 @@ fn a_tree_is_put_in_order_with_fixed_owners_and_times() {
             _ => {}
         }
     }
-    assert_eq!(archive, bytes(&Build::scan(&[mapping(root, "")], &options).unwrap()));
+    assert_eq!(archive, bytes(&Build::scan(&[mapping(root, "")], &options, &Cancel::default()).unwrap()));
 }
 
 #[test]
@@ -304,7 +305,8 @@ fn preserving_keeps_owners_and_times() {
         peers::skipped("layer: owners other than ours", &error.to_string());
     }
     let meta = fs::metadata(&path).unwrap();
-    let scan = |options: &BuildOptions| entries(&bytes(&Build::scan(&[mapping(&path, "/")], options).unwrap())).remove(0);
+    let scan =
+        |options: &BuildOptions| entries(&bytes(&Build::scan(&[mapping(&path, "/")], options, &Cancel::default()).unwrap())).remove(0);
     let entry = scan(&BuildOptions { mtime: 5, ..preserve() });
     assert_eq!((entry.uid, entry.gid), (meta.uid().into(), meta.gid().into()));
     assert_eq!(entry.mtime, Time { secs: 1_234_567_890, nanos: 123_456_789 });
@@ -348,7 +350,7 @@ fn directories_merge_and_other_things_conflict() {
     // Of two times it is the later one.
     fs::set_permissions(two.join("etc"), Permissions::from_mode(0o755)).unwrap();
     let later = fs::metadata(one.join("etc")).unwrap().mtime().max(fs::metadata(two.join("etc")).unwrap().mtime());
-    let merged = Build::scan(&both, &preserve()).unwrap();
+    let merged = Build::scan(&both, &preserve(), &Cancel::default()).unwrap();
     assert_eq!(entries(&bytes(&merged))[0].mtime.secs, later);
 }
 
@@ -363,7 +365,7 @@ fn a_file_that_changes_is_an_error_that_names_it() {
         change(&file);
         file.set_modified(restore).unwrap();
     };
-    let build = Build::scan(&[mapping(dir.path(), "/")], &BuildOptions::default()).unwrap();
+    let build = Build::scan(&[mapping(dir.path(), "/")], &BuildOptions::default(), &Cancel::default()).unwrap();
     let expected = bytes(&build);
     let fails = |mut reader: Box<dyn Read + Send>| {
         let mut read = Vec::new();
@@ -408,7 +410,7 @@ fn a_file_that_changes_is_an_error_that_names_it() {
 fn what_may_not_be_read_is_named() {
     let dir = folder();
     let path = put(dir.path(), "d/secret", "x");
-    let build = Build::scan(&[mapping(dir.path(), "/")], &BuildOptions::default()).unwrap();
+    let build = Build::scan(&[mapping(dir.path(), "/")], &BuildOptions::default(), &Cancel::default()).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o0)).unwrap();
     if rustix::process::geteuid().is_root() {
         return peers_note("layer: unreadable files: root may read everything");
@@ -418,6 +420,16 @@ fn what_may_not_be_read_is_named() {
     fs::set_permissions(dir.path().join("d"), Permissions::from_mode(0o0)).unwrap();
     mentions(&refused(&[mapping(dir.path(), "/")]), ErrorKind::Denied, &[&dir.path().join("d")]);
     fs::set_permissions(dir.path().join("d"), Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_scan_stops_when_asked_to() {
+    let dir = folder();
+    put(dir.path(), "a", "x");
+    let cancel = Cancel::default();
+    cancel.cancel();
+    let error = Build::scan(&[mapping(dir.path(), "/")], &BuildOptions::default(), &cancel).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
 
 /// Says what could not be tested. CI runs as root, so that this is no failure there.
@@ -438,7 +450,7 @@ fn gnu_tar_unpacks_what_makes_the_same_layer() {
     rustix::fs::mkfifoat(CWD, from.join("pipe"), Mode::from_raw_mode(0o600)).unwrap();
     fs::set_permissions(from.join("a"), Permissions::from_mode(0o2750)).unwrap();
     let _ = setxattr(&file, c"user.note", b"text", XattrFlags::empty());
-    let scan = |root: &Path| bytes(&Build::scan(&[mapping(root, "/")], &preserve()).unwrap());
+    let scan = |root: &Path| bytes(&Build::scan(&[mapping(root, "/")], &preserve(), &Cancel::default()).unwrap());
     let archive = scan(&from);
     fs::write(dir.path().join("layer.tar"), &archive).unwrap();
     fs::create_dir(&to).unwrap();
@@ -463,7 +475,7 @@ proptest! {
             let _ = fs::create_dir_all(path.parent().unwrap());
             let _ = fs::write(&path, noise(*len, *len as u64));
         }
-        let build = Build::scan(&[mapping(dir.path(), "/x")], &BuildOptions::default()).unwrap();
+        let build = Build::scan(&[mapping(dir.path(), "/x")], &BuildOptions::default(), &Cancel::default()).unwrap();
         let expected = bytes(&build);
         let (mut reader, mut found) = (build.reader(), Vec::new());
         for size in sizes.iter().cycle() {
