@@ -412,6 +412,9 @@ fn save_writes_the_formats_of_podman_save() {
     assert!(piped.stdout == env.read("a.tar"), "standard output holds what the file holds");
     env.ok("save --tag extra:1 docker-archive:in.tar:pantry:2 -o e.tar");
     assert_eq!(names(&env, "e.tar"), set(&["pantry:2", "extra:1"]), "--tag adds to what is saved");
+    // An image that two sources have is one, whatever its names are.
+    env.write("copy.tar", env.read("in.tar"));
+    assert!(env.ok("save ./in.tar docker-archive:copy.tar:kitchen:1 -o h --format oci-dir").stderr.contains(" 2 images"));
     env.fails(1, "save absent:1 -o f.tar").says(&["absent:1"]);
     env.fails(2, "save ./in.tar -o g.tar --format zip");
     assert!(!env.path("f.tar").exists() && !env.path("g.tar").exists());

@@ -2,7 +2,7 @@
 //!
 //! A catalog is complete once its source is open: operations plan from it alone and go back to the source only for the bytes of a [`BlobId`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -182,6 +182,31 @@ impl Node {
     }
 }
 
+/// An image at or below a node, and the platform that is stated for it.
+#[derive(Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) id: ImageId,
+    pub(crate) node: &'a Node,
+    /// As the index states it, or else the config.
+    pub(crate) platform: Platform,
+}
+
+/// The candidate that runs best on `wanted`; of several that run equally well, the first.
+pub(crate) fn best<'a, 'b>(candidates: &'b [Candidate<'a>], wanted: &Platform) -> Option<&'b Candidate<'a>> {
+    let scored = candidates.iter().rev().filter_map(|candidate| Some((candidate.platform.score(wanted)?, candidate)));
+    scored.max_by_key(|(score, _)| *score).map(|(_, candidate)| candidate)
+}
+
+/// Keys of annotations, as a message lists them.
+pub(crate) fn keys<'a>(keys: impl IntoIterator<Item = &'a String>) -> String {
+    keys.into_iter().map(|key| key.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Platforms, as a message lists them.
+pub(crate) fn list<'a>(platforms: impl IntoIterator<Item = &'a Platform>) -> String {
+    platforms.into_iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// What an image is called in an archive or layout.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Name {
@@ -227,6 +252,17 @@ pub struct Root {
     pub name: Option<Name>,
     /// What it names.
     pub node: Node,
+}
+
+impl Root {
+    /// Says which annotations of an index, and of its entry, do not come along with one of its images, if there are any.
+    pub(crate) fn lost_annotations(&self) -> Option<String> {
+        let Content::Index { raw, .. } = &self.node.content else { return None };
+        let listed = self.node.descriptor.iter().flat_map(|descriptor| descriptor.annotations.keys());
+        let keys: BTreeSet<_> =
+            raw.annotations.keys().chain(listed).filter(|key| ![IMAGE_NAME, REF_NAME].contains(&key.as_str())).collect();
+        (!keys.is_empty()).then(|| format!("{self}: annotations of the index ({}), of which one image is taken", self::keys(keys)))
+    }
 }
 
 /// Its name, or else its digest.
@@ -280,6 +316,19 @@ impl Catalog {
     pub fn add_image(&mut self, image: Image) -> ImageId {
         self.images.push(image);
         ImageId(self.images.len() - 1)
+    }
+
+    /// All images at or below a node, in order.
+    pub(crate) fn candidates<'a>(&self, node: &'a Node) -> Vec<Candidate<'a>> {
+        match &node.content {
+            Content::Image(id) => {
+                let stated = node.descriptor.as_ref().and_then(|descriptor| descriptor.platform.clone());
+                let platform = stated.filter(|platform| !platform.is_unknown()).unwrap_or_else(|| self.image(*id).platform());
+                vec![Candidate { id: *id, node, platform }]
+            }
+            Content::Index { nodes, .. } => nodes.iter().flat_map(|node| self.candidates(node)).collect(),
+            Content::Artifact { .. } | Content::Unread => Vec::new(),
+        }
     }
 
     /// Roots of the same image or index brought together, in order of first appearance: what `@0`, `@1`, … count.

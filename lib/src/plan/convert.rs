@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::select::{ATTESTS, Selected, images, keys, select};
+use super::select::{ATTESTS, Selected, images, select};
 use super::{LayerPlan, Plan, PlannedBlob, PlannedImage, PlannedLayer, PlannedNode, PlannedRoot, source_digest};
-use crate::catalog::{BlobId, Catalog, Content, Image, ImageId, Name, Node};
+use crate::catalog::{BlobId, Catalog, Content, Image, ImageId, Name, Node, keys};
 use crate::catalog::{IMAGE_NAME, REF_NAME};
 use crate::compress::{Compression, Encoding};
 use crate::digest::{DiffId, Digest};

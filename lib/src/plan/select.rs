@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::convert::{ConvertOptions, NameChange, Platforms};
-use crate::catalog::{Catalog, Content, IMAGE_NAME, ImageId, Name, Node, REF_NAME, Root};
+use crate::catalog::{self, Candidate, Catalog, Content, ImageId, Name, Node, Root, list};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::sink::{Accepts, Names};
@@ -19,12 +19,6 @@ pub(super) struct Selected {
     pub(super) roots: Vec<Root>,
     pub(super) omitted: Vec<String>,
     pub(super) notes: Vec<String>,
-}
-
-/// An image of an index, and the platform that the index or its config states.
-struct Candidate<'a> {
-    node: &'a Node,
-    platform: Platform,
 }
 
 /// Chooses by platform, then drops what the destination cannot hold, then names.
@@ -83,7 +77,7 @@ fn by_platform(catalog: &Catalog, root: &Root, accepts: &Accepts, options: &Conv
         }
         return Ok(node.clone());
     };
-    let candidates = candidates(catalog, node);
+    let candidates = catalog.candidates(node);
     match &options.platforms {
         Platforms::Only(wanted) if accepts.indexes && wanted.len() > 1 => {
             // As for one platform: where there is none of exactly that name, the one that runs best on it.
@@ -98,7 +92,7 @@ fn by_platform(catalog: &Catalog, root: &Root, accepts: &Accepts, options: &Conv
             let [wanted] = wanted.as_slice() else {
                 return Err(Error::unsupported(format_args!("{} takes one platform an image", accepts.format)).hint("give --platform once"));
             };
-            say_index_is_lost(root, said);
+            said.omitted.extend(root.lost_annotations());
             Ok(best(&candidates, wanted)?.node.clone())
         }
         Platforms::All | Platforms::Default if accepts.indexes => {
@@ -128,59 +122,19 @@ fn by_platform(catalog: &Catalog, root: &Root, accepts: &Accepts, options: &Conv
             if artifacts > 0 {
                 said.omitted.push(format!("{}: {artifacts} artifacts or attestations beside the image", root));
             }
-            say_index_is_lost(root, said);
+            said.omitted.extend(root.lost_annotations());
             Ok(chosen.node.clone())
         }
     }
 }
 
-/// What an index and its entry say of all its images does not come along with one of them.
-fn say_index_is_lost(root: &Root, said: &mut Selected) {
-    let Content::Index { raw, .. } = &root.node.content else { return };
-    let listed = root.node.descriptor.iter().flat_map(|descriptor| descriptor.annotations.keys());
-    let keys: BTreeSet<_> = raw.annotations.keys().chain(listed).filter(|key| ![IMAGE_NAME, REF_NAME].contains(&key.as_str())).collect();
-    if !keys.is_empty() {
-        said.omitted.push(format!("{root}: annotations of the index ({}), of which one image is taken", self::keys(keys)));
-    }
-}
-
-/// Keys of annotations, as a message lists them.
-pub(super) fn keys<'a>(keys: impl IntoIterator<Item = &'a String>) -> String {
-    keys.into_iter().map(|key| key.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// All images at or below a node with the platform that is stated for them.
-fn candidates<'a>(catalog: &Catalog, node: &'a Node) -> Vec<Candidate<'a>> {
-    match &node.content {
-        Content::Image(id) => {
-            let stated = node.descriptor.as_ref().and_then(|descriptor| descriptor.platform.clone());
-            let platform = stated.filter(|platform| !platform.is_unknown()).unwrap_or_else(|| catalog.image(*id).platform());
-            vec![Candidate { node, platform }]
-        }
-        Content::Index { nodes, .. } => nodes.iter().flat_map(|node| candidates(catalog, node)).collect(),
-        Content::Artifact { .. } | Content::Unread => Vec::new(),
-    }
-}
-
 /// The image that runs best on `wanted`.
 fn best<'a, 'b>(candidates: &'b [Candidate<'a>], wanted: &Platform) -> Result<&'b Candidate<'a>> {
-    let mut found: Option<(&Candidate<'a>, u32)> = None;
-    for candidate in candidates {
-        if let Some(score) = candidate.platform.score(wanted)
-            && found.is_none_or(|(_, best)| score > best)
-        {
-            found = Some((candidate, score));
-        }
-    }
-    found.map(|(candidate, _)| candidate).ok_or_else(|| {
-        let known: Vec<_> = candidates.iter().map(|candidate| candidate.platform.clone()).collect();
+    catalog::best(candidates, wanted).ok_or_else(|| {
+        let known = list(candidates.iter().map(|candidate| &candidate.platform));
         let error = Error::not_found(format_args!("there is no image for {wanted}"));
-        if known.is_empty() { error } else { error.hint(format_args!("choose with --platform; there are {}", list(&known))) }
+        if known.is_empty() { error } else { error.hint(format_args!("choose with --platform; there are {known}")) }
     })
-}
-
-fn list(platforms: &[Platform]) -> String {
-    platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// An index with some of its platforms, and the attestations that belong to them.
@@ -188,7 +142,7 @@ fn filter(catalog: &Catalog, node: &Node, wanted: &[Platform]) -> Result<Node> {
     let Content::Index { raw, nodes } = &node.content else { return Ok(node.clone()) };
     let chosen: Vec<&Node> = nodes
         .iter()
-        .filter(|node| candidates(catalog, node).iter().any(|candidate| wanted.iter().any(|wanted| candidate.platform.matches(wanted))))
+        .filter(|node| catalog.candidates(node).iter().any(|candidate| wanted.iter().any(|wanted| candidate.platform.matches(wanted))))
         .collect();
     let digests: Vec<String> = chosen.iter().filter_map(|node| node.digest(catalog).map(ToString::to_string)).collect();
     let keep = |node: &&Node| {
@@ -284,7 +238,7 @@ fn settle_names(catalog: &Catalog, accepts: &Accepts, selected: &mut Selected) -
             continue;
         };
         let same = |one: &Root, other: &Root| identity(catalog, accepts, &one.node) == identity(catalog, accepts, &other.node);
-        if unlisted(catalog, before).is_some_and(|id| image(catalog, &root) == Some(id)) {
+        if unlisted(catalog, &root).is_none() && unlisted(catalog, before).is_some_and(|id| image(catalog, &root) == Some(id)) {
             // The same image from a source that has its manifest too.
             before.node = root.node;
         } else if !same(before, &root) && unlisted(catalog, &root).is_none_or(|id| image(catalog, before) != Some(id)) {
