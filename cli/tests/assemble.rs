@@ -209,6 +209,86 @@ fn values_come_from_files_and_stamps() {
 }
 
 #[test]
+fn names_in_files_have_no_newline_and_texts_keep_theirs() {
+    let env = with_images();
+    for (name, text) in [("user", "me\n"), ("dir", "/app\r\n"), ("text", "a\n"), ("none", "\n")] {
+        env.write(name, text);
+    }
+    env.ok("assemble out.tar --layer more.tar --user @user --workdir @dir --volume @dir --label a=@text --cmd @text --variant @none");
+    let config = config(&env, "out.tar");
+    assert_eq!((&config["config"]["User"], &config["config"]["WorkingDir"]), (&json!("me"), &json!("/app")));
+    assert_eq!(config["config"]["Volumes"], json!({ "/app": {} }));
+    assert_eq!((&config["config"]["Labels"]["a"], &config["config"]["Cmd"]), (&json!("a\n"), &json!(["a\n"])));
+    assert_eq!(config.get("variant"), None);
+    env.fails(2, "assemble no.tar --layer more.tar --architecture @none").says(&["--architecture", "empty"]);
+    std::fs::File::create(env.path("huge")).unwrap().set_len(1 << 32).unwrap();
+    for flags in ["--label a=@huge", "--config huge", "--stamp-info huge", "--dialect bazel --metadata huge"] {
+        env.fails(1, &format!("assemble no.tar --layer more.tar {flags}")).says(&["huge", "more than"]);
+    }
+}
+
+#[test]
+fn values_come_from_named_pipes_and_nobody_waits_for_them_in_vain() {
+    let env = with_images();
+    let pipe = env.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, r#"{"author":"piped"}"#).unwrap()
+    });
+    env.ok("assemble out.tar --layer more.tar --config pipe");
+    writer.join().unwrap();
+    assert_eq!(config(&env, "out.tar")["author"], "piped");
+    for flags in [["--config", "pipe"], ["--user", "@pipe"], ["--stamp-info", "pipe"]] {
+        let words = ["assemble", "no.tar", "--layer", "more.tar"].iter().chain(&flags);
+        let child = env.command(words).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        longshore_testkit::env::interrupt(&child);
+        longshore_testkit::env::wait(child, flags.join(" ")).exited(130);
+    }
+}
+
+#[test]
+fn a_merged_config_gives_its_history_where_it_fits() {
+    let env = with_images();
+    let history = |name: &str| -> Vec<String> {
+        let steps = config(&env, name)["history"].as_array().cloned().unwrap_or_default();
+        steps.iter().map(|step| step["created_by"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let write = |steps: &[&str]| {
+        let steps: Vec<_> = steps.iter().map(|text| json!({ "created_by": text, "empty_layer": text.starts_with("no ") })).collect();
+        env.write("config.json", json!({ "history": steps, "os": null }).to_string());
+    };
+    let assemble = |to: &str| env.ok(&format!("assemble {to} --base base.tar --layer more.tar --config config.json"));
+    let base = history("base.tar");
+    write(&["a", "no b"]);
+    assert!(!assemble("added.tar").stderr.contains("history"));
+    assert_eq!(history("added.tar"), [base.clone(), vec!["a".to_owned(), "no b".to_owned()]].concat());
+    assert_eq!(config(&env, "added.tar")["os"], "linux", "null says nothing");
+    write(&["a", "b", "no c", "d"]);
+    assert!(!assemble("all.tar").stderr.contains("history"));
+    assert_eq!(history("all.tar"), ["a", "b", "no c", "d"]);
+    write(&["a", "b"]);
+    assert!(assemble("neither.tar").says(&["history", "2 layers", "left out"]).stderr.contains("3"));
+    assert_eq!(history("neither.tar"), [base, vec!["longshore assemble".to_owned()]].concat());
+    env.ok("edit base.tar edited.tar --config config.json");
+    assert_eq!(history("edited.tar"), ["a", "b"]);
+    env.write("config.json", "[1]");
+    env.fails(1, "edit base.tar no.tar --config config.json").says(&["config.json", "array"]);
+}
+
+#[test]
+fn a_link_to_a_directory_is_the_directory() {
+    let env = env();
+    std::fs::create_dir(env.path("dir")).unwrap();
+    env.write("dir/file", "x");
+    std::os::unix::fs::symlink("dir", env.path("link")).unwrap();
+    env.ok("assemble dir.tar --layer dir");
+    env.ok("assemble link.tar --layer link");
+    assert_same_bytes(&env.path("dir.tar"), &env.path("link.tar"), "a link is what it points to");
+}
+
+#[test]
 fn bazel_archives_name_layers_and_parents() {
     let env = with_images();
     env.write("id", "from-a-file\n");
@@ -354,7 +434,16 @@ fn an_edit_keeps_annotations_and_unknown_keys_of_every_platform() {
             (&json!("1000"), &json!({ "kept": "yes" }), &json!(1.5))
         );
     }
-    env.fails(1, "edit oci:in oci:no --architecture s390x").says(&["2 platforms"]);
+    env.fails(1, "edit oci:in oci:no --architecture s390x").says(&["2 platforms", "--platform"]);
+    // One that is chosen becomes what is said, and the others stay behind.
+    for to in ["oci:moved", "docker-archive:moved.tar"] {
+        env.ok(&format!("edit oci:in {to} --platform linux/arm64 --architecture s390x --compress keep"));
+        let path = to.split_once(':').unwrap().1;
+        let moved: Value = serde_json::from_slice(&only(&env, path).config).unwrap();
+        assert_eq!(moved["architecture"], "s390x", "{to}");
+    }
+    env.ok("check oci:moved");
+    env.fails(1, "edit oci:in oci:no --platform linux/s390x --user 1").says(&["linux/s390x", "linux/amd64, linux/arm64"]);
     // Where nothing changes, not even the digest does.
     env.ok("edit oci:in oci:same --compress keep");
     assert_eq!(facts(&env.path("in")).roots, facts(&env.path("same")).roots);
@@ -450,6 +539,52 @@ fn annotations_about_the_base_are_about_the_new_one() {
     env.ok("check oci:out");
 }
 
+/// A layout with an index of an image for each platform.
+fn write_index(env: &TestEnv, name: &str, platforms: &[&str], image: impl Fn() -> Image) {
+    let mut layout = Layout::new();
+    let manifests: Vec<_> =
+        platforms.iter().map(|platform| layout.image(&image().platform(platform).layer(&format!("of={platform}")))).collect();
+    let index = layout.index(&manifests);
+    layout.root(index, Some("a:1"));
+    layout.archive().write_dir(&env.path(name));
+}
+
+#[test]
+fn every_platform_of_an_index_moves_to_the_base_of_that_platform() {
+    let env = env();
+    let (amd64, arm64) = ("linux/amd64", "linux/arm64");
+    let app = |mut layout: Layout| {
+        let of = |platform: &str| Image::new("").platform(platform).layer(&format!("of={platform}")).layer("app=1");
+        let manifests = [amd64, arm64].map(|platform| layout.image(&of(platform)));
+        let index = layout.index(&manifests);
+        layout.root(index, Some("app:1"));
+        layout.archive().write_dir(&env.path("app"));
+    };
+    app(Layout::new());
+    write_index(&env, "old", &[amd64, arm64], || Image::new(""));
+    // In another order.
+    write_index(&env, "new", &[arm64, amd64], || Image::new("").layer("new=1"));
+    env.ok("rebase oci:app oci:out --old-base oci:old --new-base oci:new");
+    env.ok("check oci:out");
+    let by_platform = |path: &str| -> std::collections::BTreeMap<String, Vec<String>> {
+        let platform = |image: &Facts| serde_json::from_slice::<Value>(&image.config).unwrap()["architecture"].to_string();
+        facts(&env.path(path)).images.values().map(|image| (platform(image), image.diff_ids.clone())).collect()
+    };
+    let (app, new, out) = (by_platform("app"), by_platform("new"), by_platform("out"));
+    assert_eq!(out.len(), 2);
+    for (platform, ids) in &out {
+        assert_eq!(ids[..], [&new[platform][..], &app[platform][1..]].concat(), "{platform}");
+    }
+    // One of them, and from there to a format without indexes.
+    env.ok("rebase oci:app one.tar --old-base oci:old --new-base oci:new --platform linux/arm64");
+    assert_eq!(config(&env, "one.tar")["architecture"], "arm64");
+    // A base that lacks a platform.
+    write_index(&env, "less", &[arm64], || Image::new("").layer("less=1"));
+    env.fails(1, "rebase oci:app oci:no --old-base oci:old --new-base oci:less").says(&["less", amd64, "--platform"]);
+    env.ok("rebase oci:app oci:less-out --old-base oci:old --new-base oci:less --platform linux/arm64");
+    env.ok("check oci:less-out");
+}
+
 #[test]
 fn a_base_that_is_not_below_is_refused() {
     let env = with_images();
@@ -475,6 +610,9 @@ fn wrong_command_lines_exit_with_2() {
         "assemble out.tar --layer a/b=more.tar",
         "assemble out.tar --layer more.tar --cmd a --null-cmd",
         "assemble out.tar --base base.tar --platform linux/amd64 --platform linux/arm64",
+        "assemble out.tar --base base.tar --all-platforms",
+        "assemble out.tar --layer more.tar --volume=",
+        "assemble out.tar --layer absent=/absent",
         "edit base.tar",
         "edit base.tar out.tar --tag a:{NO}",
         "rebase app.tar out.tar --old-base base.tar",

@@ -9,6 +9,7 @@ use super::{ConvertArgs, IMAGE_HELP};
 
 const VALUES_HELP: &str = "\
 Values of config flags may be @FILE for what the file holds (@@ for an @), and hold {KEY} for what a stamp file says of KEY.
+Names lose newlines at the end of a file; labels, variables, words and history keep them.
 Times default to SOURCE_DATE_EPOCH, and without it to 1970.
 
 ";
@@ -60,6 +61,7 @@ Examples:
   longshore edit app.tar new.tar --label version=2 --user 1000
   longshore edit app.tar new.tar --null-entrypoint --cmd /bin/sh --cmd -c --cmd 'exec app'
   longshore edit oci:app:1.0 oci:app --canonical --tag app:1.0
+  longshore edit oci:multi armv7.tar --platform linux/arm --variant v7
 
 ";
 
@@ -67,7 +69,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EDIT_HELP}{VALUES_HELP}{IMAGE_HELP}"))]
 pub(crate) struct EditArgs {
-    /// The image to change; of an index, all its platforms change
+    /// The image to change; of an index, all its platforms change, or the one of --platform, which is then all that is written
     #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
     pub(crate) source: String,
     /// Where to write the image
@@ -93,7 +95,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{REBASE_HELP}{IMAGE_HELP}"))]
 pub(crate) struct RebaseArgs {
-    /// The image to put on another base
+    /// The image to put on another base; of an index, each platform moves to the base of that platform, or only that of --platform
     #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
     pub(crate) source: String,
     /// Where to write the image
@@ -119,7 +121,7 @@ pub(crate) struct RebaseArgs {
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Config")]
 pub(crate) struct ConfigArgs {
-    /// Merge this JSON config below the other flags; its layers are not taken from it
+    /// Merge this JSON config below the other flags; its layers are not taken from it, and its history where it fits those of the image
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     /// Begin with this command: a word, repeated for more, or one JSON array
@@ -161,7 +163,7 @@ pub(crate) struct ConfigArgs {
     /// Say which operating system the image is for [default: the base's, or else linux]
     #[arg(long, value_name = "OS", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) os: Option<String>,
-    /// Say which variant of the processor the image is for
+    /// Say which variant of the processor the image is for; nothing for none
     #[arg(long, value_name = "VARIANT")]
     pub(crate) variant: Option<String>,
     /// Say who made the image

@@ -1,29 +1,28 @@
 //! `longshore assemble`: an image out of layers, on a base or from nothing.
 
-use std::fs;
-
 use longshore::assemble::{self, LayerContent, LayerFiles, LayerInput, LegacyMembers};
+use longshore::context::Context;
 use longshore::error::Context as _;
 use longshore::format::{self, Location};
 use longshore::layer::build::BuildOptions;
-use longshore::plan::{ConvertOptions, Platforms};
 
 use super::Job;
 use crate::args::AssembleArgs;
 use crate::{Usage, change, options};
 
 pub(super) fn run(job: Job<'_>, args: &AssembleArgs) -> anyhow::Result<()> {
-    let stamps = change::stamps(&args.config)?;
-    let changes = change::change(&args.config, &stamps)?;
+    let stamps = change::stamps(&args.config, &job.context)?;
+    let changes = change::change(&args.config, &stamps, &job.context)?;
     let (to, name) = options::destination(&args.destination, args.convert.dry_run)?;
-    let names = change::names(&args.tags, &stamps, name)?;
-    let mut choose = change::assembling(&args.convert, &job.context.limits)?;
+    let names = change::names(&args.tags, &stamps, &job.context, name)?;
+    change::refuse_several(&args.convert)?;
+    let mut choose = change::choosing(&args.convert, &job.context);
     let legacy_base = args.legacy_base.as_deref().map(options::source).transpose()?;
     let base = args.base.as_deref().map(options::source).transpose()?.or_else(|| legacy_base.clone());
     if args.metadata.is_some() && args.convert.dialect.as_deref() != Some("bazel") {
         return Err(Usage::new("--metadata is for archives of Bazel's").hint("add --dialect bazel").into());
     }
-    let layers = args.layers.iter().map(|text| layer(text, &stamps)).collect::<anyhow::Result<Vec<_>>>()?;
+    let layers = args.layers.iter().map(|text| layer(text, &stamps, &job.context)).collect::<anyhow::Result<Vec<_>>>()?;
     let build = BuildOptions { preserve: args.preserve, mtime: options::epoch_seconds()?.unwrap_or(0) };
 
     let files = layers.iter().filter_map(|layer| match &layer.content {
@@ -31,12 +30,12 @@ pub(super) fn run(job: Job<'_>, args: &AssembleArgs) -> anyhow::Result<()> {
         LayerContent::Files(_) => None,
     });
     let read: Vec<_> = base.iter().chain(&legacy_base).cloned().chain(files).collect();
-    // The base was chosen by platform; what is made of it has one.
-    let how = ConvertOptions { platforms: Platforms::Default, ..options::convert(&args.convert, names) };
+    let how = change::converting(&args.convert, names);
     super::write(job, &args.convert, &read, &to, &how, |job, opening| {
         if let Some(path) = &args.metadata {
             let below = legacy_base.as_ref().map(|base| format::open(base, opening, &job.context)).transpose()?;
-            let made = fs::read(path).path(path).and_then(|json| LegacyMembers::new(json, below.as_deref(), &choose).path(path));
+            let json = change::json(path, "--metadata", &job.context)?;
+            let made = LegacyMembers::new(json, below.as_deref(), &choose).path(path);
             choose.legacy = Some(made.map_err(|error| error.frame("--metadata"))?);
         }
         let base = base.as_ref().map(|base| format::open(base, opening, &job.context)).transpose()?;
@@ -47,9 +46,9 @@ pub(super) fn run(job: Job<'_>, args: &AssembleArgs) -> anyhow::Result<()> {
 }
 
 /// A layer, whose ID may be in a file, as Bazel has it.
-fn layer(text: &str, stamps: &assemble::Stamps) -> anyhow::Result<LayerInput> {
+fn layer(text: &str, stamps: &assemble::Stamps, ctx: &Context) -> anyhow::Result<LayerInput> {
     let read = match text.strip_prefix('@').and_then(|rest| rest.split_once('=')) {
-        Some((file, path)) => format!("{}={path}", stamps.value(&format!("@{file}"))?.trim_end()),
+        Some((file, path)) => format!("{}={path}", stamps.value(&format!("@{file}"), ctx)?.trim_end()),
         None => text.to_owned(),
     };
     Ok(LayerInput::parse(&read).map_err(|error| options::wrong(error.frame("--layer")))?)

@@ -2,7 +2,6 @@
 
 use longshore::assemble::{self, ConfigChange, Stamps};
 use longshore::format;
-use longshore::plan::{ConvertOptions, Platforms};
 
 use super::Job;
 use crate::args::RebaseArgs;
@@ -13,10 +12,10 @@ pub(super) fn run(job: Job<'_>, args: &RebaseArgs) -> anyhow::Result<()> {
     let [source, old, new] = from;
     let from = [source?, old?, new?];
     let (to, name) = options::destination(&args.destination, args.convert.dry_run)?;
-    let names = change::names(&args.tags, &Stamps::default(), name)?;
-    let choose = change::assembling(&args.convert, &job.context.limits)?;
+    let names = change::names(&args.tags, &Stamps::default(), &job.context, name)?;
+    let choose = change::choosing(&args.convert, &job.context);
     let changes = ConfigChange { canonical: args.canonical, ..ConfigChange::default() };
-    let how = ConvertOptions { platforms: Platforms::Default, ..options::convert(&args.convert, names) };
+    let how = change::converting(&args.convert, names);
     super::write(job, &args.convert, &from, &to, &how, |job, opening| {
         let open = |at: usize| format::open(&from[at], opening, &job.context);
         let (source, old, new) = (open(0)?, open(1)?, open(2)?);

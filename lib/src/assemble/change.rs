@@ -19,7 +19,8 @@ const VARYING: [&str; 3] = ["container", "docker_version", "container_config"];
 /// What changes in a config. The default changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigChange {
-    /// The text of a JSON config whose keys come below all that follows, and above those of the image; its `rootfs` says nothing.
+    /// The text of a JSON config whose keys come below all that follows, and above those of the image; its `rootfs` says nothing, and what is
+    /// `null` neither.
     pub config: Option<Vec<u8>>,
     /// The command to begin with: none, `null`, or words.
     pub entrypoint: Option<Option<Vec<String>>>,
@@ -133,8 +134,11 @@ impl ConfigChange {
             config.remove("os.features");
         }
         for (key, value) in [("architecture", &self.architecture), ("os", &self.os), ("variant", &self.variant)] {
-            if let Some(value) = value {
-                config.set(key, value);
+            match value.as_deref() {
+                // None is said by no key.
+                Some("") if key == "variant" => drop(config.remove(key)),
+                Some(value) => drop(config.set(key, value)),
+                None => {}
             }
         }
     }
@@ -187,24 +191,48 @@ impl ConfigChange {
             rootfs.set_raw("diff_ids", array(ids)?);
             config.set_raw("rootfs", rootfs.to_raw());
         }
-        let steps = self.steps(below, added)?;
+        let mut all = history(config)?;
+        pad(&mut all, layers);
+        let steps = match self.merged(below, layers, added)? {
+            Merged::All(steps) => {
+                all.clear();
+                steps
+            }
+            Merged::Added(steps) => steps,
+            Merged::Nothing | Merged::LeftOut(_) => self.steps(added),
+        };
         if !steps.is_empty() {
-            let mut all = history(config)?;
-            pad(&mut all, layers);
             config.set_raw("history", array(all.into_iter().map(|(text, _)| text).chain(steps))?);
         }
         Ok(())
     }
 
+    /// What the history of the merged config is good for: that of the layers that are added, or of all.
+    fn merged(&self, below: Option<&Object>, layers: usize, added: &[Added]) -> Result<Merged> {
+        let Some(below) = below.filter(|_| self.history.is_empty()) else { return Ok(Merged::Nothing) };
+        let known = history(below)?;
+        let described = described(&known);
+        let new = added.iter().filter(|layer| !layer.empty).count();
+        let is_empty = known.is_empty();
+        let steps = known.into_iter().map(|(text, _)| text).collect();
+        Ok(match described {
+            _ if is_empty => Merged::Nothing,
+            _ if described == layers + new => Merged::All(steps),
+            _ if described == new && new > 0 => Merged::Added(steps),
+            _ => Merged::LeftOut(described),
+        })
+    }
+
+    /// Says that the history of the merged config is left out, where it fits neither the layers that are added nor all.
+    pub(super) fn history_left_out(&self, layers: usize, added: &[Added]) -> Result<Option<String>> {
+        let below = self.config.as_deref().map(Object::parse).transpose()?;
+        let Merged::LeftOut(described) = self.merged(below.as_ref(), layers, added)? else { return Ok(None) };
+        let all = layers + added.iter().filter(|layer| !layer.empty).count();
+        Ok(Some(format!("the history of the config to merge is of {described} layers, and is left out: the image has {all}")))
+    }
+
     /// What the history says of the layers that are added.
-    fn steps(&self, below: Option<&Object>, added: &[Added]) -> Result<Vec<String>> {
-        let real = added.iter().filter(|layer| !layer.empty).count();
-        if let (Some(below), true) = (below, self.history.is_empty() && real > 0) {
-            let known = history(below)?;
-            if known.iter().filter(|(_, empty)| !empty).count() == real {
-                return Ok(known.into_iter().map(|(text, _)| text).collect());
-            }
-        }
+    fn steps(&self, added: &[Added]) -> Vec<String> {
         let step = |at: usize| {
             let mut step = Object::new();
             step.set("created", self.now());
@@ -217,7 +245,7 @@ impl ConfigChange {
             }
             String::from(step.to_raw().get())
         };
-        Ok((0..added.len().max(self.history.len())).map(step).collect())
+        (0..added.len().max(self.history.len())).map(step).collect()
     }
 
     fn canonical(&self, config: &mut Object) -> Result<()> {
@@ -288,9 +316,26 @@ fn above(steps: Vec<(String, bool)>, base: &[(String, bool)], layers: usize) -> 
     steps.into_iter().skip_while(below).collect()
 }
 
+/// What becomes of the history of a config that is merged.
+enum Merged {
+    /// It is that of the layers that are added.
+    Added(Vec<String>),
+    /// It is that of all layers, and takes the place of what there was.
+    All(Vec<String>),
+    /// It is of this many layers, which are neither.
+    LeftOut(usize),
+    /// There is none, or something else says more.
+    Nothing,
+}
+
+/// How many layers a history is of.
+fn described(steps: &[(String, bool)]) -> usize {
+    steps.iter().filter(|(_, empty)| !empty).count()
+}
+
 /// Gives each of the first `layers` layers a step, where some have none: what follows would be taken for theirs.
 fn pad(steps: &mut Vec<(String, bool)>, layers: usize) {
-    let described = steps.iter().filter(|(_, empty)| !empty).count();
+    let described = described(steps);
     steps.extend(std::iter::repeat_n(("{}".to_owned(), false), layers.saturating_sub(described)));
 }
 
@@ -364,7 +409,7 @@ fn put_all(container: &mut Object, key: &str, entries: &[(String, impl Serialize
 /// Puts the keys of `above` over those of a config; what maps and variables have is joined. Layers are not taken from it.
 fn merge(config: &mut Object, above: &Object) -> Result<()> {
     for key in above.keys().filter(|key| !["rootfs", "history"].contains(key)) {
-        let Some(value) = above.get(key) else { continue };
+        let Some(value) = above.get(key).filter(|value| value.get() != "null") else { continue };
         if key != "config" {
             config.set_raw(key, value.to_owned());
             continue;

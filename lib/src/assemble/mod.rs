@@ -5,6 +5,7 @@
 //! Nothing is decided here about the destination, and no layer is changed.
 
 mod change;
+mod choose;
 mod layers;
 mod legacy;
 mod value;
@@ -19,7 +20,9 @@ pub use layers::{LayerContent, LayerFiles, LayerInput};
 pub use legacy::LegacyMembers;
 pub use value::{NO_TIME, Stamps, expand, pair, port, time, words};
 
-use crate::catalog::{Blob, BlobId, Catalog, Content, Image, ImageId, Layer, Lineage, Node, Root};
+use choose::{chosen, like, one_image};
+
+use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Layer, Lineage, Node, Root};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, Result};
 use crate::limits::Limits;
@@ -29,8 +32,9 @@ use crate::spec::{Config, Descriptor, JsonLimits, Manifest, Object, Platform, Ra
 /// How images are chosen and made.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The platform that is wanted of an index; the one that runs on `host` when absent.
-    pub platform: Option<Platform>,
+    /// The platforms that are wanted of an index: for `edit` and `rebase` all when there are none; for the base of `assemble` the first, or
+    /// else the one that runs on `host`.
+    pub platforms: Vec<Platform>,
     /// The platform of images that say nothing else.
     pub host: Platform,
     /// What `assemble` says of the image to programs of 2013, where the destination is an archive of Bazel's.
@@ -50,7 +54,7 @@ pub fn assemble(base: Option<Arc<dyn Source>>, layers: LayerFiles, change: &Conf
     let (config, lineage) = match &base {
         None => (change.create(&options.host, &added)?, Lineage::default()),
         Some(base) => {
-            let image = one_image(base.as_ref(), options)?;
+            let image = one_image(base.as_ref(), options.platforms.first(), options)?;
             made.take_warnings(base.as_ref());
             let layers = image.layers.clone();
             made.add_layers(base, layers);
@@ -58,7 +62,9 @@ pub fn assemble(base: Option<Arc<dyn Source>>, layers: LayerFiles, change: &Conf
         }
     };
     let lower = made.layers.len();
+    made.catalog.warnings.extend(change.history_left_out(lower, &added)?);
     let as_source: Arc<dyn Source> = Arc::<LayerFiles>::clone(&layers);
+    made.add_layers(&as_source, Vec::new());
     for (at, added) in added.iter().enumerate().filter(|(_, added)| !added.empty) {
         let layer = Layer { diff_id: added.diff_id, blob: Some(BlobId(at)), descriptor: None, missing: None };
         made.add_layers(&as_source, vec![layer]);
@@ -68,22 +74,23 @@ pub fn assemble(base: Option<Arc<dyn Source>>, layers: LayerFiles, change: &Conf
     if let Some(legacy) = &options.legacy {
         lineage.get_or_insert_default().legacy = legacy.of(&made.layers, lower)?;
     }
-    made.finish(self::config(config, options)?, None, lineage, None)
+    Ok(made.finish(self::config(config, options)?, lineage))
 }
 
-/// The images of a source with changed configs: all platforms of one image.
+/// The images of a source with changed configs: all platforms of one image, or the one that is wanted.
 ///
 /// # Errors
 /// When there are several images to choose from, or a config is malformed.
 pub fn edit(source: Arc<dyn Source>, change: &ConfigChange, options: &Options) -> Result<Arc<dyn Source>> {
-    let mut catalog = source.catalog().clone();
-    let images = the_entry(&catalog)?;
+    let mut made = Composed::over(&source);
+    let images = chosen(&mut made.catalog, options).map_err(|error| error.frame(source.describe()))?;
     let moves = change.architecture.is_some() || change.os.is_some() || change.variant.is_some();
     if moves && images.len() > 1 {
         let error = Error::unsupported(format_args!("it has {} platforms, and they would all become one", images.len()));
-        return Err(error.hint("choose one of them: SRC:@sha256:DIGEST").frame(source.describe()));
+        return Err(error.hint("choose one of them with --platform").frame(source.describe()));
     }
-    for id in &images {
+    let catalog = &mut made.catalog;
+    for (id, _) in &images {
         let image = &mut catalog.images[id.0];
         let edited = change.edit(image.config.bytes()).and_then(|bytes| changed(&image.config, bytes, options));
         let edited = edited.context(|| format!("image {}", image.config.digest()))?;
@@ -91,6 +98,7 @@ pub fn edit(source: Arc<dyn Source>, change: &ConfigChange, options: &Options) -
             // The config was made of it, and is no longer so.
             image.legacy = None;
             image.lineage.iter_mut().for_each(|lineage| lineage.legacy = Vec::new());
+            catalog.warnings.extend(change.history_left_out(image.layers.len(), &[])?);
             image.config = edited;
         }
     }
@@ -99,13 +107,14 @@ pub fn edit(source: Arc<dyn Source>, change: &ConfigChange, options: &Options) -
             restate_platform(&mut root.node, &catalog.images)?;
         }
     }
-    Ok(Arc::new(Composed { sources: vec![source], origins: Vec::new(), layers: Vec::new(), catalog }))
+    Ok(Arc::new(made))
 }
 
-/// An image on another base: the layers of `new` in the place of those of `old`, and the rest of the image as it is.
+/// An image on another base: the layers of `new` in the place of those of `old`, and the rest of the image as it is. Of an index, each
+/// platform moves to the base of that platform, or only the one that is wanted.
 ///
 /// # Errors
-/// When the image is not built on `old`, or the platforms differ.
+/// When the image is not built on `old`, or a base has no image for its platform.
 pub fn rebase(
     source: Arc<dyn Source>,
     old: &dyn Source,
@@ -113,34 +122,45 @@ pub fn rebase(
     change: &ConfigChange,
     options: &Options,
 ) -> Result<Arc<dyn Source>> {
-    let image = one_image(source.as_ref(), options)?.clone();
-    // The bases are those of the image's platform.
-    let platform = image.platform();
-    let options = Options { platform: options.platform.clone().or_else(|| Some(platform.clone())), ..options.clone() };
-    let (old, base) = (one_image_like(old, &platform, &options)?, one_image_like(new.as_ref(), &platform, &options)?);
-    refuse_other_base(&image, old).map_err(|error| error.frame(source.describe()))?;
-
-    let rebased = match old.id() == base.id() {
-        true => image.config.bytes().to_vec(),
-        false => change::rebased(image.config.bytes(), old.config.bytes(), base.config.bytes())?,
-    };
-    let config = changed(&image.config, change.edit(&rebased)?, &options)?;
-    let lineage = lineage_of(base);
-    let own = image.lineage.as_ref().map(|lineage| lineage.names.clone()).unwrap_or_default();
-    let above = old.layers.len();
-    let mut made = Composed::default();
-    made.take_warnings(source.as_ref());
+    let mut made = Composed::over(&source);
+    let images = chosen(&mut made.catalog, options).map_err(|error| error.frame(source.describe()))?;
     made.take_warnings(new.as_ref());
-    made.add_layers(&new, base.layers.clone());
-    let lower = made.layers.len();
-    made.add_layers(&source, image.layers[above..].to_vec());
-    let lineage = with_names(lineage, lower, (above..image.layers.len()).map(|at| own.get(at).cloned().flatten()));
-    let roots = the_roots(source.catalog(), *image.id());
+    for (id, platform) in &images {
+        let hint = |error: Error| if images.len() > 1 { error.hint("choose what has both bases with --platform") } else { error };
+        let bases = like(old, platform, options).and_then(|old| Ok((old, like(new.as_ref(), platform, options)?)));
+        let (old, base) = bases.map_err(hint)?;
+        let image = made.catalog.image(*id).clone();
+        refuse_other_base(&image, old).map_err(|error| error.frame(source.describe()))?;
+        made.add_layers(&new, base.layers.clone());
+        let layers = std::mem::take(&mut made.layers);
+        made.catalog.images[id.0] = rebased(image, old, base, layers, new.catalog(), change, options)?;
+    }
+    Ok(Arc::new(made))
+}
+
+/// An image with the layers of `base`, which are `layers` here, in the place of those of `old`.
+fn rebased(
+    image: Image,
+    old: &Image,
+    base: &Image,
+    mut layers: Vec<Layer>,
+    bases: &Catalog,
+    change: &ConfigChange,
+    options: &Options,
+) -> Result<Image> {
+    let same = old.id() == base.id();
+    let config =
+        if same { image.config.bytes().to_vec() } else { change::rebased(image.config.bytes(), old.config.bytes(), base.config.bytes())? };
+    let config = changed(&image.config, change.edit(&config)?, options)?;
+    let names = image.lineage.map(|lineage| lineage.names).unwrap_or_default();
+    let (lower, above) = (layers.len(), old.layers.len());
+    let lineage = with_names(lineage_of(base), lower, (above..image.layers.len()).map(|at| names.get(at).cloned().flatten()));
+    layers.extend_from_slice(&image.layers[above..]);
     let manifest = match image.manifest {
-        Some((media_type, raw)) if old.id() != base.id() => Some((media_type, on_base(raw, new.catalog(), base, &options)?)),
+        Some((media_type, raw)) if !same => Some((media_type, on_base(raw, bases, base, options)?)),
         manifest => manifest,
     };
-    made.finish(config, manifest, lineage, Some(roots))
+    Ok(Image { manifest, config, layers, legacy: None, lineage })
 }
 
 /// A manifest whose annotations about its base, where it has any, are about this one.
@@ -193,57 +213,6 @@ fn changed(before: &Raw<Config>, bytes: Vec<u8>, options: &Options) -> Result<Ra
     if same { Ok(before.clone()) } else { config(bytes, options) }
 }
 
-/// The images of the one entry of a catalog.
-fn the_entry(catalog: &Catalog) -> Result<Vec<ImageId>> {
-    let mut entries = catalog.entries();
-    entries.retain(|roots| roots.iter().any(|root| !root.node.images().is_empty()));
-    match entries.as_slice() {
-        [] => Err(Error::not_found("it holds no image")),
-        [roots] => {
-            let mut images = Vec::new();
-            for id in roots.iter().flat_map(|root| root.node.images()) {
-                if !images.contains(&id) {
-                    images.push(id);
-                }
-            }
-            Ok(images)
-        }
-        several => {
-            let names: Vec<_> = several.iter().filter_map(|roots| roots.first()).map(ToString::to_string).collect();
-            let error = Error::invalid(format_args!("it holds {} images, and one is needed", several.len()));
-            Err(error.hint(format_args!("choose one with :REF; there are {}", names.join(", "))))
-        }
-    }
-}
-
-/// The image that is wanted of a source.
-fn one_image<'a>(source: &'a dyn Source, options: &Options) -> Result<&'a Image> {
-    let catalog = source.catalog();
-    let chosen = the_entry(catalog).and_then(|images| {
-        let wanted = options.platform.as_ref().unwrap_or(&options.host);
-        if let ([only], None) = (images.as_slice(), &options.platform) {
-            return Ok(*only);
-        }
-        // Of several that run equally well, the first.
-        let scored = images.iter().rev().filter_map(|id| Some((catalog.image(*id).platform().score(wanted)?, *id)));
-        scored.max_by_key(|(score, _)| *score).map(|(_, id)| id).ok_or_else(|| {
-            let known: Vec<_> = images.iter().map(|id| catalog.image(*id).platform().to_string()).collect();
-            Error::not_found(format_args!("there is no image for {wanted}")).hint(format_args!("there are {}", known.join(", ")))
-        })
-    });
-    chosen.map(|id| catalog.image(id)).map_err(|error| error.frame(source.describe()))
-}
-
-/// The image of a base, which must be for the same platform.
-fn one_image_like<'a>(source: &'a dyn Source, platform: &Platform, options: &Options) -> Result<&'a Image> {
-    let image = one_image(source, options)?;
-    let is = image.platform();
-    if (is.os.as_str(), is.normalized().architecture) != (platform.os.as_str(), platform.normalized().architecture) {
-        return Err(Error::mismatch(format_args!("it is for {is}, and the image for {platform}")).frame(source.describe()));
-    }
-    Ok(image)
-}
-
 /// What an image that is built on this one was built on.
 fn lineage_of(base: &Image) -> Lineage {
     let own = base.id().hex();
@@ -289,7 +258,7 @@ fn restate_platform(node: &mut Node, images: &[Image]) -> Result<()> {
 #[derive(Default)]
 struct Composed {
     sources: Vec<Arc<dyn Source>>,
-    /// Which source each blob comes from, and its number there; the only source's where there are none.
+    /// Which source each blob comes from, and its number there.
     origins: Vec<(usize, BlobId)>,
     /// The layers so far.
     layers: Vec<Layer>,
@@ -297,6 +266,13 @@ struct Composed {
 }
 
 impl Composed {
+    /// What another source holds.
+    fn over(source: &Arc<dyn Source>) -> Self {
+        let catalog = source.catalog().clone();
+        let origins = (0..catalog.blobs.len()).map(|blob| (0, BlobId(blob))).collect();
+        Self { sources: vec![Arc::clone(source)], origins, layers: Vec::new(), catalog }
+    }
+
     /// Adds layers of a source.
     fn add_layers(&mut self, source: &Arc<dyn Source>, layers: Vec<Layer>) {
         let at = self.sources.iter().position(|known| Arc::ptr_eq(known, source)).unwrap_or_else(|| {
@@ -317,33 +293,18 @@ impl Composed {
         self.catalog.warnings.extend(source.catalog().warnings.iter().cloned());
     }
 
-    /// The source of one image. Its names are those of `roots`.
-    fn finish(
-        mut self,
-        config: Raw<Config>,
-        manifest: Option<(String, Raw<Manifest>)>,
-        lineage: Option<Lineage>,
-        roots: Option<Vec<Root>>,
-    ) -> Result<Arc<dyn Source>> {
-        let image = Image { manifest, config, layers: std::mem::take(&mut self.layers), legacy: None, lineage };
-        let id = self.catalog.add_image(image);
-        let node = |listed: Option<Descriptor>| Node { descriptor: listed, content: Content::Image(id) };
-        self.catalog.roots = match roots {
-            None => vec![Root { name: None, node: node(None) }],
-            Some(roots) => roots.into_iter().map(|root| Root { name: root.name, node: node(of_image(root.node)) }).collect(),
-        };
-        Ok(Arc::new(self))
+    /// The source of one new image, without a name.
+    fn finish(mut self, config: Raw<Config>, lineage: Option<Lineage>) -> Arc<dyn Source> {
+        let layers = std::mem::take(&mut self.layers);
+        let id = self.catalog.add_image(Image { manifest: None, config, layers, legacy: None, lineage });
+        self.catalog.roots = vec![Root { name: None, node: Node { descriptor: None, content: Content::Image(id) } }];
+        Arc::new(self)
     }
 
     fn locate(&self, blob: BlobId) -> (&dyn Source, BlobId) {
-        let (source, blob) = self.origins.get(blob.0).copied().unwrap_or((0, blob));
+        let (source, blob) = self.origins[blob.0];
         (self.sources[source].as_ref(), blob)
     }
-}
-
-/// How an image itself is listed: of an index, nothing is kept.
-fn of_image(node: Node) -> Option<Descriptor> {
-    node.descriptor.filter(|_| matches!(node.content, Content::Image(_)))
 }
 
 impl Source for Composed {

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use crate::error::{Context as _, Error, Result};
+use crate::context::Context;
+use crate::error::{Error, Result};
 use crate::spec::config::parse_time;
 use crate::spec::{Json, SpecError};
+use crate::transport::read_small;
 
 /// The time of what has no time of its own.
 pub const NO_TIME: &str = "1970-01-01T00:00:00Z";
@@ -21,9 +23,9 @@ impl Stamps {
     /// Reads a file with lines of `KEY value` (Bazel's `volatile-status.txt`); what comes later wins.
     ///
     /// # Errors
-    /// When it cannot be read, or is not text.
-    pub fn read(&mut self, path: &Path) -> Result<()> {
-        self.add(&text_of(path)?);
+    /// When it cannot be read, is not text, or is larger than a config may be.
+    pub fn read(&mut self, path: &Path, ctx: &Context) -> Result<()> {
+        self.add(&text_of(path, ctx)?);
         Ok(())
     }
 
@@ -61,19 +63,19 @@ impl Stamps {
     /// What a value of a flag means: `@FILE` is what the file holds, `@@text` is `@text`, and then stamps are applied.
     ///
     /// # Errors
-    /// When the file cannot be read, or is not text.
-    pub fn value(&self, text: &str) -> Result<String> {
+    /// When the file cannot be read, is not text, or is larger than a config may be.
+    pub fn value(&self, text: &str, ctx: &Context) -> Result<String> {
         let text = match text.strip_prefix('@') {
             Some(rest) if rest.starts_with('@') => rest.to_owned(),
-            Some(path) => text_of(Path::new(path))?,
+            Some(path) => text_of(Path::new(path), ctx)?,
             None => text.to_owned(),
         };
         Ok(self.apply(&text))
     }
 }
 
-fn text_of(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).path(path)?;
+fn text_of(path: &Path, ctx: &Context) -> Result<String> {
+    let bytes = read_small(path, ctx.limits.config, &ctx.cancel)?;
     String::from_utf8(bytes).map_err(|_| Error::invalid("it is not UTF-8 text").frame(path.display()))
 }
 
@@ -180,16 +182,17 @@ mod tests {
     #[test]
     fn a_value_may_be_in_a_file() {
         let dir = tempfile::tempdir().unwrap();
+        let ctx = &crate::testing::context(dir.path());
         let path = dir.path().join("value");
         std::fs::write(&path, "{A}\n").unwrap();
         let mut stamps = Stamps::default();
         stamps.add("A 1");
-        assert_eq!(stamps.value(&format!("@{}", path.display())).unwrap(), "1\n");
-        assert_eq!(stamps.value("@@x").unwrap(), "@x");
-        assert_eq!(stamps.value("a@x").unwrap(), "a@x");
-        assert!(stamps.value("@/absent").unwrap_err().to_string().starts_with("/absent: "));
+        assert_eq!(stamps.value(&format!("@{}", path.display()), ctx).unwrap(), "1\n");
+        assert_eq!(stamps.value("@@x", ctx).unwrap(), "@x");
+        assert_eq!(stamps.value("a@x", ctx).unwrap(), "a@x");
+        assert!(stamps.value("@/absent", ctx).unwrap_err().to_string().starts_with("/absent: "));
         std::fs::write(&path, [0xff]).unwrap();
-        assert!(stamps.read(&path).unwrap_err().to_string().ends_with("it is not UTF-8 text"));
+        assert!(stamps.read(&path, ctx).unwrap_err().to_string().ends_with("it is not UTF-8 text"));
     }
 
     #[test]

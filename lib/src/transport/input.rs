@@ -48,6 +48,29 @@ pub fn open_stored(path: &Path, spool_dir: &Path, ctx: &Context) -> Result<Archi
     open_as(path, spool_dir, true, ctx)
 }
 
+/// Reads a small file whole; a named pipe too, as `<(command)` of a shell gives one.
+///
+/// # Errors
+/// When it cannot be read, is a directory, or has more than `most` bytes.
+pub fn read_small(path: &Path, most: u64, cancel: &Cancel) -> Result<Vec<u8>> {
+    let read = |file: File| {
+        let mut bytes = Vec::new();
+        PollRead { file, cancel: cancel.clone() }.take(most + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = open_waiting_for_nobody(path).and_then(read).path(path)?;
+    if bytes.len() as u64 > most {
+        return Err(Error::limit(format_args!("it has more than {most} bytes")).frame(path.display()));
+    }
+    Ok(bytes)
+}
+
+/// Opens what may be a named pipe: without a writer it would not even open; read with [`PollRead`], it is waited for in slices.
+fn open_waiting_for_nobody(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 fn open_as(path: &Path, spool_dir: &Path, stored: bool, ctx: &Context) -> Result<Archive> {
     let open = |file, label: &str| if stored { keep_file(file, label, spool_dir, ctx) } else { open_file(file, label, spool_dir, ctx) };
     if path.as_os_str() == "-" {
@@ -56,9 +79,7 @@ fn open_as(path: &Path, spool_dir: &Path, stored: bool, ctx: &Context) -> Result
         return open(file, "standard input").context(|| "standard input");
     }
     let label = path.display().to_string();
-    // A named pipe without a writer would not even open; read as below, it is waited for in slices.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = open_waiting_for_nobody(path);
     file.map_err(Error::io).and_then(|file| open(file, &label)).path(path)
 }
 
