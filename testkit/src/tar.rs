@@ -1,6 +1,31 @@
-//! A tar reader and writer for tests: ustar, GNU long names and PAX paths, and nothing clever.
+//! A tar reader and writer for tests: ustar, GNU long names and numbers, PAX records, and nothing clever.
 //!
 //! The writer writes what it is told, valid or not: names of any bytes, kinds of any letter, sizes that lie.
+
+use std::collections::BTreeMap;
+
+/// What a header says of a file beside its name, kind and content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// The permission bits, with setuid, setgid and sticky.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u64,
+    /// The group.
+    pub gid: u64,
+    /// Seconds since 1970 and nanoseconds: half a second before 1970 is `(-1, 500_000_000)`.
+    pub mtime: (i64, u32),
+    /// Extended attributes by name, without `SCHILY.xattr.`.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// PAX records that the reader gives no meaning to.
+    pub records: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Default for Attributes {
+    fn default() -> Self {
+        Self { mode: 0o644, uid: 0, gid: 0, mtime: (0, 0), xattrs: BTreeMap::new(), records: BTreeMap::new() }
+    }
+}
 
 /// One member of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +38,10 @@ pub struct Member {
     pub link: Vec<u8>,
     /// The payload.
     pub data: Vec<u8>,
+    /// Mode, owner, time and the like.
+    pub about: Attributes,
+    /// The major and minor number of a device.
+    pub device: (u32, u32),
     /// What the header's size field says instead of the length of `data`, as raw field bytes.
     pub size_field: Option<[u8; 12]>,
 }
@@ -20,7 +49,8 @@ pub struct Member {
 impl Member {
     /// Makes a regular file.
     pub fn file(name: impl Into<Vec<u8>>, data: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), kind: b'0', link: Vec::new(), data: data.into(), size_field: None }
+        let about = Attributes::default();
+        Self { name: name.into(), kind: b'0', link: Vec::new(), data: data.into(), about, device: (0, 0), size_field: None }
     }
 
     /// Makes a directory.
@@ -38,13 +68,33 @@ impl Member {
         String::from_utf8_lossy(&self.name).into_owned()
     }
 
-    /// The header block. A name over 100 bytes gets a GNU long name entry in front.
+    /// The header block. Xattrs, nanoseconds and other records need a PAX header in front, which then has long names and large numbers too;
+    /// else a name over 100 bytes gets a GNU long name entry, and large numbers are in base 256.
     pub fn header(&self) -> Vec<u8> {
+        let about = &self.about;
         let mut out = Vec::new();
-        if self.name.len() > 100 {
-            let mut long = self.name.clone();
-            long.push(0);
-            out = Self { kind: b'L', ..Self::file("././@LongLink", long) }.bytes();
+        let pax = about.mtime.1 != 0 || !about.xattrs.is_empty() || !about.records.is_empty();
+        if pax {
+            let mut records: Vec<(Vec<u8>, Vec<u8>)> = vec![(b"mtime".into(), time(about.mtime).into())];
+            let mut add = |key: &str, value: &[u8], wanted: bool| {
+                if wanted {
+                    records.push((key.into(), value.into()));
+                }
+            };
+            add("path", &self.name, self.name.len() > 100);
+            add("linkpath", &self.link, self.link.len() > 100);
+            add("uid", about.uid.to_string().as_bytes(), about.uid >= 1 << 21);
+            add("gid", about.gid.to_string().as_bytes(), about.gid >= 1 << 21);
+            records.extend(about.xattrs.iter().map(|(name, value)| ([XATTR, name].concat(), value.clone())));
+            records.extend(about.records.clone());
+            let data: Vec<u8> = records.iter().flat_map(|(key, value)| record(key, value)).collect();
+            out = Self { kind: b'x', ..Self::file("PaxHeaders/x", data) }.bytes();
+        } else {
+            for (kind, long) in [(b'L', &self.name), (b'K', &self.link)] {
+                if long.len() > 100 {
+                    out.extend(Self { kind, ..Self::file("././@LongLink", [long, &b"\0"[..]].concat()) }.bytes());
+                }
+            }
         }
         let mut block = [0; 512];
         let mut put = |at: usize, width: usize, bytes: &[u8]| {
@@ -52,15 +102,19 @@ impl Member {
             block[at..at + len].copy_from_slice(&bytes[..len]);
         };
         put(0, 100, &self.name);
-        put(100, 8, b"0000644");
-        put(108, 8, b"0000000");
-        put(116, 8, b"0000000");
+        put(100, 8, &field(i64::from(about.mode), 8));
+        put(108, 8, &field(about.uid.try_into().unwrap(), 8));
+        put(116, 8, &field(about.gid.try_into().unwrap(), 8));
         let size = format!("{:011o}\0", self.data.len());
         put(124, 12, self.size_field.as_ref().map_or(size.as_bytes(), |field| field));
-        put(136, 12, b"00000000000");
+        put(136, 12, &field(about.mtime.0, 12));
         put(156, 1, &[self.kind]);
         put(157, 100, &self.link);
         put(257, 8, b"ustar\x0000");
+        if self.device != (0, 0) {
+            put(329, 8, &field(self.device.0.into(), 8));
+            put(337, 8, &field(self.device.1.into(), 8));
+        }
         fix_checksum(&mut block);
         out.extend(block);
         out
@@ -89,39 +143,67 @@ pub fn write(members: &[Member]) -> Vec<u8> {
     out
 }
 
+const XATTR: &[u8] = b"SCHILY.xattr.";
+
 /// The members of `archive`, long names resolved. Panics on anything that it does not understand.
 pub fn read(archive: &[u8]) -> Vec<Member> {
-    let (mut at, mut members, mut long, mut pax_path, mut pax_link) = (0, Vec::new(), None, None, None);
+    let (mut at, mut members, mut long_name, mut long_link, mut pax) = (0, Vec::new(), None, None, BTreeMap::new());
     while at + 512 <= archive.len() {
         let block = &archive[at..at + 512];
         if block.iter().all(|&byte| byte == 0) {
             break;
         }
         let sum: u32 = block.iter().enumerate().map(|(i, &byte)| if (148..156).contains(&i) { 32 } else { u32::from(byte) }).sum();
-        assert_eq!(octal(&block[148..156]), u64::from(sum), "header checksum at byte {at}");
+        assert_eq!(number(&block[148..156]), i64::from(sum), "header checksum at byte {at}");
         let kind = block[156];
-        let size =
-            if matches!(kind, b'1' | b'2' | b'3' | b'4' | b'5' | b'6') { 0 } else { usize::try_from(octal(&block[124..136])).unwrap() };
+        // Go, and so every engine, takes an empty value for none.
+        let mut text = |key: &str| pax.remove(key.as_bytes()).filter(|value: &Vec<u8>| !value.is_empty());
+        let is_meta = matches!(kind, b'L' | b'K' | b'g' | b'x');
+        let mut pax_number = |key: &str, field: &[u8]| {
+            let stated = if is_meta { None } else { text(key) };
+            stated.map_or_else(|| number(field), |value| String::from_utf8(value).unwrap().parse().unwrap())
+        };
+        let size = pax_number("size", &block[124..136]);
+        let size = if matches!(kind, b'1'..=b'6') { 0 } else { usize::try_from(size).unwrap() };
         let data = archive[at + 512..at + 512 + size].to_vec();
         at += 512 + size.next_multiple_of(512);
         match kind {
-            b'L' => long = Some(until_nul(&data).to_vec()),
+            b'L' => long_name = Some(until_nul(&data).to_vec()),
+            b'K' => long_link = Some(until_nul(&data).to_vec()),
             b'g' => {}
-            b'x' => {
-                pax_path = pax_record(&data, "path");
-                pax_link = pax_record(&data, "linkpath");
-            }
+            b'x' => pax = records(&data),
             _ => {
                 let mut name = until_nul(&block[..100]).to_vec();
                 let prefix = until_nul(&block[345..500]);
                 if &block[257..263] == b"ustar\0" && !prefix.is_empty() {
                     name = [prefix, b"/", &name].concat();
                 }
+                let (uid, gid) = (pax_number("uid", &block[108..116]), pax_number("gid", &block[116..124]));
+                let mtime = text("mtime").map_or_else(|| (number(&block[136..148]), 0), |value| parse_time(&value));
+                let name = text("path").or(long_name.take()).unwrap_or(name);
+                let link = text("linkpath").or(long_link.take()).unwrap_or_else(|| until_nul(&block[157..257]).to_vec());
+                let device = |field| u32::try_from(number(field)).unwrap();
+                let is_xattr = |key: &Vec<u8>| key.starts_with(XATTR);
+                let (xattrs, records) = std::mem::take(&mut pax).into_iter().partition::<BTreeMap<_, _>, _>(|(key, _)| is_xattr(key));
                 members.push(Member {
-                    name: pax_path.take().or(long.take()).unwrap_or(name),
-                    kind: if kind == 0 { b'0' } else { kind },
-                    link: pax_link.take().unwrap_or_else(|| until_nul(&block[157..257]).to_vec()),
+                    kind: match kind {
+                        // Before ustar a directory was a file whose name ends so.
+                        0 if name.ends_with(b"/") => b'5',
+                        0 => b'0',
+                        _ => kind,
+                    },
+                    name,
+                    link,
                     data,
+                    about: Attributes {
+                        mode: number(&block[100..108]) as u32 & 0o7777,
+                        uid: uid.try_into().unwrap(),
+                        gid: gid.try_into().unwrap(),
+                        mtime,
+                        xattrs: xattrs.into_iter().map(|(key, value)| (key[XATTR.len()..].to_vec(), value)).collect(),
+                        records,
+                    },
+                    device: if matches!(kind, b'3' | b'4') { (device(&block[329..337]), device(&block[337..345])) } else { (0, 0) },
                     size_field: None,
                 });
             }
@@ -134,28 +216,60 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len())]
 }
 
-fn octal(field: &[u8]) -> u64 {
+/// A header's number: octal, or two's complement in base 256.
+fn number(field: &[u8]) -> i64 {
     if field[0] & 0x80 != 0 {
-        return field[1..].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        let sign = if field[0] & 0x40 == 0 { 0 } else { -1 };
+        return field[1..].iter().fold(sign, |sum, &byte| sum << 8 | i64::from(byte));
     }
     let text = String::from_utf8_lossy(until_nul(field)).trim().to_owned();
-    if text.is_empty() { 0 } else { u64::from_str_radix(&text, 8).unwrap() }
+    if text.is_empty() { 0 } else { i64::from_str_radix(&text, 8).unwrap() }
 }
 
-fn pax_record(data: &[u8], key: &str) -> Option<Vec<u8>> {
-    let mut rest = data;
-    let mut found = None;
+/// A number as a header's field of `width` bytes.
+fn field(value: i64, width: usize) -> Vec<u8> {
+    if (0..1 << (3 * (width - 1))).contains(&value) {
+        return format!("{value:0width$o}", width = width - 1).into_bytes();
+    }
+    let wide = i128::from(value).to_be_bytes();
+    let mut field = wide[wide.len() - width..].to_vec();
+    field[0] |= 0x80;
+    field
+}
+
+fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = [b" ", key, b"=", value, b"\n"].concat();
+    // The length counts its own digits.
+    let len = (1..).find(|len: &usize| len.to_string().len() + rest.len() == *len).unwrap();
+    [len.to_string().as_bytes(), &rest].concat()
+}
+
+fn records(data: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let (mut rest, mut found) = (data, BTreeMap::new());
     while !rest.is_empty() {
         let space = rest.iter().position(|&byte| byte == b' ').unwrap();
         let len: usize = std::str::from_utf8(&rest[..space]).unwrap().parse().unwrap();
         let record = &rest[space + 1..len - 1];
         let equals = record.iter().position(|&byte| byte == b'=').unwrap();
-        if &record[..equals] == key.as_bytes() {
-            found = Some(record[equals + 1..].to_vec());
-        }
+        found.insert(record[..equals].to_vec(), record[equals + 1..].to_vec());
         rest = &rest[len..];
     }
     found
+}
+
+/// A time as a PAX record has it.
+pub(crate) fn time((seconds, nanos): (i64, u32)) -> String {
+    let (sign, seconds, nanos) = if seconds < 0 && nanos > 0 { ("-", -(seconds + 1), 1_000_000_000 - nanos) } else { ("", seconds, nanos) };
+    let text = format!("{sign}{seconds}.{nanos:09}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn parse_time(text: &[u8]) -> (i64, u32) {
+    let text = std::str::from_utf8(text).unwrap();
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let nanos: u32 = format!("{fraction:0<9}")[..9].parse().unwrap();
+    let seconds: i64 = seconds.parse().unwrap();
+    if text.starts_with('-') && nanos > 0 { (seconds - 1, 1_000_000_000 - nanos) } else { (seconds, nanos) }
 }
 
 #[cfg(test)]
@@ -166,6 +280,23 @@ mod tests {
     fn reads_what_it_writes() {
         let members = vec![Member::file("a", "text"), Member::dir("d/"), Member::file("n".repeat(300), ""), Member::other(b'2', "l", "a")];
         assert_eq!(read(&write(&members)), members);
+    }
+
+    #[test]
+    fn reads_the_attributes_that_it_writes() {
+        let pairs =
+            |pairs: &[(&str, &str)]| -> BTreeMap<_, _> { pairs.iter().map(|(key, value)| (Vec::from(*key), Vec::from(*value))).collect() };
+        for mtime in [(0, 0), (1_700_000_000, 0), (-1, 0), (-1, 500_000_000), (-2, 1), (1 << 40, 0), (5, 120_000_000), (-100, 0)] {
+            for xattrs in [pairs(&[]), pairs(&[("user.a", "x=\0\n"), ("user.empty", "")])] {
+                let records = pairs(if xattrs.is_empty() { &[] } else { &[("comment", "text")] });
+                let about = Attributes { mode: 0o4755, uid: 3_000_000_000, gid: 1 << 21, mtime, xattrs, records };
+                let mut members =
+                    vec![Member::file("a", "text"), Member::other(b'3', "n".repeat(300), ""), Member::other(b'1', "h", "n".repeat(300))];
+                members[1].device = (3_000_000, 7);
+                members.iter_mut().for_each(|member| member.about = about.clone());
+                assert_eq!(read(&write(&members)), members);
+            }
+        }
     }
 
     #[test]
