@@ -7,6 +7,7 @@ pub mod env;
 pub mod facts;
 pub mod faulty;
 pub mod images;
+pub mod oracle;
 pub mod peers;
 pub mod tar;
 
