@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: longshore beside skopeo on a real application image, as a table in Markdown.
+//! `cargo xtask bench`: longshore beside its peers on a real application image, as a table in Markdown.
 //!
 //! The two run in turn, so that whatever else the machine does hits both; of three runs the median counts. Outputs are removed before each
 //! run, and the source is read once beforehand, so that no run pays for a cold cache.
@@ -7,77 +7,129 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::fresh::Fresh;
 use crate::rusage::{Used, measure};
-use crate::tools::{check, find, longshore, output, root};
+use crate::tools::{built, check, find, longshore, output, root};
 
 const RUNS: usize = 3;
 const MIB: f64 = (1 << 20) as f64;
 
-/// One row: a conversion, and what it must reach.
+/// One row: a job, and what it must reach. Every command leaves `out` in the folder it runs in, where `app.tar` and `layout`, the same image
+/// with gzip layers, are.
 struct Row {
     name: &'static str,
-    /// The source as a transport and a file of the folder.
-    from: &'static str,
-    /// The destination, the same way.
-    to: &'static str,
-    /// How many times as fast as skopeo.
+    /// The arguments of longshore.
+    ours: &'static str,
+    /// What the peer runs, one command after the other; the first word of the first names it.
+    theirs: &'static [&'static str],
+    /// How many times as fast as the peer.
     speed: f64,
-    /// The largest output in percent of skopeo's.
+    /// The largest output in percent of the peer's.
     size: Option<f64>,
 }
 
-const ROWS: [Row; 3] = [
-    Row { name: "docker-archive -> oci (gzip)", from: "docker-archive:app.tar", to: "oci:out", speed: 1.5, size: Some(103.0) },
-    Row { name: "oci (gzip) -> docker-archive", from: "oci:layout", to: "docker-archive:out", speed: 2.5, size: None },
-    Row { name: "oci -> oci-archive", from: "oci:layout", to: "oci-archive:out", speed: 3.0, size: None },
+const ROWS: [Row; 6] = [
+    Row {
+        name: "docker-archive -> oci (gzip)",
+        ours: "copy docker-archive:app.tar oci:out",
+        theirs: &["skopeo --insecure-policy copy --quiet docker-archive:app.tar oci:out:app:1"],
+        speed: 1.5,
+        size: Some(103.0),
+    },
+    Row {
+        name: "oci (gzip) -> docker-archive",
+        ours: "copy oci:layout docker-archive:out",
+        theirs: &["skopeo --insecure-policy copy --quiet oci:layout:app docker-archive:out:app:1"],
+        speed: 2.5,
+        size: None,
+    },
+    Row {
+        name: "oci -> oci-archive",
+        ours: "copy oci:layout oci-archive:out",
+        theirs: &["skopeo --insecure-policy copy --quiet oci:layout:app oci-archive:out:app:1"],
+        speed: 3.0,
+        size: None,
+    },
+    Row {
+        name: "docker-archive -> squashed docker-archive",
+        ours: "squash docker-archive:app.tar docker-archive:out",
+        theirs: &["docker-squash app.tar out"],
+        speed: 10.0,
+        size: None,
+    },
+    // umoci only unpacks.
+    Row {
+        name: "oci (gzip) -> squashed oci (gzip)",
+        ours: "squash oci:layout:app oci:out",
+        theirs: &["umoci unpack --image layout:app out"],
+        speed: 2.0,
+        size: None,
+    },
+    // Memory-copy speed: twice a copy of what is written, and once the digests of what is read.
+    Row {
+        name: "docker-archive -> root file system",
+        ours: "export docker-archive:app.tar -o out",
+        theirs: &["cp --reflink=never rootfs.tar out", "cp --reflink=never rootfs.tar out", "openssl dgst -sha256 app.tar"],
+        speed: 1.0,
+        size: None,
+    },
 ];
 
 /// Peak memory that no row may exceed, at two threads.
 const PEAK_MIB: f64 = 64.0;
 
-pub(crate) fn run(image: Option<&str>) -> anyhow::Result<()> {
+/// docker-squash as the bench installs it.
+const DOCKER_SQUASH: &str = "docker-squash==1.2.2";
+
+pub(crate) fn run(image: Option<&str>, only: &str) -> anyhow::Result<()> {
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| row.name.contains(only) || row.ours.contains(only)).collect();
+    ensure!(!rows.is_empty(), "no row is called {only}");
     let work = std::env::temp_dir().join("longshore-app");
     let image = match image {
         Some(image) => PathBuf::from(image),
         None => make_image(&work)?,
     };
     let image = image.canonicalize().with_context(|| format!("{}", image.display()))?;
-    let skopeo = find("skopeo").context("skopeo is not installed: apt-get install skopeo")?;
-    let longshore = longshore(true)?;
+    let ours = Programs { longshore: longshore(true)?, docker_squash: built("bench")?.join("docker-squash") };
     std::fs::create_dir_all(&work)?;
     let fresh = Fresh::below(&work, "bench")?;
     let folder = fresh.path();
     std::os::unix::fs::symlink(&image, folder.join("app.tar"))?;
     // skopeo makes the layout that both then read.
     eprintln!("preparing ...");
-    let theirs = |from: &str, to: &str| {
-        let mut command = Command::new(&skopeo);
-        command.args(["--insecure-policy", "copy", "--quiet", from, to]).current_dir(folder).stdout(Stdio::null());
-        command
-    };
-    let ours = |from: &str, to: &str| {
-        let mut command = Command::new(&longshore);
-        command.args(["--quiet", "--threads", "2", "copy", from, to]).current_dir(folder).stdout(Stdio::null());
-        command
-    };
-    check(&mut theirs("docker-archive:app.tar", "oci:layout:app"))?;
+    let command = |line: &str| ours.command(line, folder);
+    let prepares = |what: &str| rows.iter().any(|row| row.theirs.iter().any(|theirs| theirs.contains(what)));
+    check(&mut command("skopeo --insecure-policy copy --quiet docker-archive:app.tar oci:layout:app")?)?;
+    if prepares("docker-squash") {
+        ours.install()?;
+    }
+    if prepares("rootfs.tar") {
+        check(&mut command("longshore export docker-archive:app.tar -o rootfs.tar")?)?;
+    }
 
-    println!("app.tar, {} MiB; {}; median of {RUNS} runs, in turn\n", mib(size(&image)?), version(&skopeo)?);
-    println!("| conversion | longshore | skopeo | times as fast | size | of skopeo's | peak | skopeo's peak | goal |");
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|---|");
+    println!("app.tar, {} MiB; median of {RUNS} runs, in turn", mib(size(&image)?));
+    for program in ["skopeo", "umoci"] {
+        println!("{}", output(command(&format!("{program} --version"))?.stdout(Stdio::piped()))?.trim());
+    }
+    println!("{DOCKER_SQUASH}, fed the archive where it would ask a daemon to save the image\n");
+    println!("| job | longshore | peer | its time | times as fast | size | of the peer's | peak | peer's peak | goal |");
+    println!("|---|--:|---|--:|--:|--:|--:|--:|--:|---|");
     let mut missed = Vec::new();
-    for row in &ROWS {
+    for row in rows {
         let (mut our_runs, mut their_runs, mut our_size, mut their_size) = (Vec::new(), Vec::new(), 0, 0);
         for run in 1..=RUNS {
             eprintln!("{}: run {run} of {RUNS}", row.name);
-            let source = |name: &str| if row.from.starts_with("oci:") { format!("{name}:app") } else { name.to_owned() };
-            their_runs.push(measure(&mut theirs(&source(row.from), &format!("{}:app:1", row.to)))?);
-            their_size = take(&folder.join("out"))?;
-            our_runs.push(measure(&mut ours(row.from, row.to))?);
-            our_size = take(&folder.join("out"))?;
+            let mut sum = Used { time: Duration::ZERO, peak: 0 };
+            for line in row.theirs {
+                let used = measure(&mut command(line)?)?;
+                sum = Used { time: sum.time + used.time, peak: sum.peak.max(used.peak) };
+                their_size = take(&folder.join("out"))?.unwrap_or(their_size);
+            }
+            their_runs.push(sum);
+            our_runs.push(measure(&mut command(&format!("longshore --quiet --threads 2 {}", row.ours))?)?);
+            our_size = take(&folder.join("out"))?.with_context(|| format!("`{}` wrote nothing", row.ours))?;
         }
         let (we, they) = (median(our_runs), median(their_runs));
         let speed = they.time.as_secs_f64() / we.time.as_secs_f64();
@@ -88,9 +140,10 @@ pub(crate) fn run(image: Option<&str>) -> anyhow::Result<()> {
         let verdicts: Vec<String> = goals.iter().map(|(met, goal)| format!("{goal} {}", if *met { "met" } else { "MISSED" })).collect();
         missed.extend(goals.iter().filter(|(met, _)| !met).map(|(_, goal)| format!("{}: {goal}", row.name)));
         println!(
-            "| {} | {} | {} | {speed:.2} | {} MiB | {percent:.1} % | {} MiB | {} MiB | {} |",
+            "| {} | {} | {} | {} | {speed:.2} | {} MiB | {percent:.1} % | {} MiB | {} MiB | {} |",
             row.name,
             seconds(we.time),
+            row.peer(),
             seconds(they.time),
             mib(our_size),
             mib(we.peak),
@@ -103,6 +156,59 @@ pub(crate) fn run(image: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
+impl Row {
+    /// The programs of the peer: `2 cp + openssl`.
+    fn peer(&self) -> String {
+        let mut programs: Vec<(&str, usize)> = Vec::new();
+        for line in self.theirs {
+            let program = line.split_whitespace().next().unwrap_or_default();
+            match programs.iter_mut().find(|(known, _)| *known == program) {
+                Some((_, times)) => *times += 1,
+                None => programs.push((program, 1)),
+            }
+        }
+        let shown = programs.iter().map(|(program, times)| if *times == 1 { (*program).to_owned() } else { format!("{times} {program}") });
+        shown.collect::<Vec<_>>().join(" + ")
+    }
+}
+
+/// Where programs are that are not found on the path.
+struct Programs {
+    longshore: PathBuf,
+    /// A Python environment of its own.
+    docker_squash: PathBuf,
+}
+
+impl Programs {
+    /// A command line as a command, to be run in `folder`.
+    fn command(&self, line: &str, folder: &Path) -> anyhow::Result<Command> {
+        let mut words = line.split_whitespace();
+        let mut command = match words.next() {
+            Some("longshore") => Command::new(&self.longshore),
+            Some("docker-squash") => {
+                let mut command = Command::new(self.docker_squash.join("bin/python"));
+                command.arg(root().join("xtask/bench/squash_archive.py")).stderr(Stdio::null());
+                command
+            }
+            Some(program) => Command::new(find(program).with_context(|| format!("{program} is not installed"))?),
+            None => bail!("an empty command line"),
+        };
+        command.args(words).current_dir(folder).env("TMPDIR", folder).stdout(Stdio::null());
+        Ok(command)
+    }
+
+    /// Installs docker-squash, once.
+    fn install(&self) -> anyhow::Result<()> {
+        let python = self.docker_squash.join("bin/python");
+        if !self.docker_squash.join("bin/docker-squash").exists() {
+            eprintln!("installing {DOCKER_SQUASH} ...");
+            check(Command::new("python3").args(["-m", "venv"]).arg(&self.docker_squash))?;
+            check(Command::new(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", DOCKER_SQUASH]))?;
+        }
+        Ok(())
+    }
+}
+
 /// The application image, made once by the script beside this file.
 fn make_image(work: &Path) -> anyhow::Result<PathBuf> {
     let image = work.join("app.tar");
@@ -113,32 +219,33 @@ fn make_image(work: &Path) -> anyhow::Result<PathBuf> {
     Ok(image)
 }
 
-fn version(program: &Path) -> anyhow::Result<String> {
-    Ok(output(Command::new(program).arg("--version"))?.trim().to_owned())
-}
-
 fn median(mut runs: Vec<Used>) -> Used {
     let peak = runs.iter().map(|run| run.peak).max().unwrap_or_default();
     runs.sort_by_key(|run| run.time);
     Used { peak, ..runs[runs.len() / 2] }
 }
 
-/// The size of an output, which is then removed.
-fn take(path: &Path) -> anyhow::Result<u64> {
+/// The size of an output, which is then removed; `None` when there is none.
+fn take(path: &Path) -> anyhow::Result<Option<u64>> {
+    if !path.exists() {
+        return Ok(None);
+    }
     let bytes = size(path)?;
     if path.is_dir() {
         std::fs::remove_dir_all(path)?;
     } else {
         std::fs::remove_file(path)?;
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
+/// What lies below `path`, in bytes. Links are not followed: an unpacked image is full of them.
 fn size(path: &Path) -> anyhow::Result<u64> {
-    if path.is_dir() {
+    let about = path.symlink_metadata().with_context(|| format!("{}", path.display()))?;
+    if about.is_dir() {
         return std::fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum();
     }
-    Ok(path.metadata().with_context(|| format!("{}", path.display()))?.len())
+    Ok(about.len())
 }
 
 fn seconds(time: Duration) -> String {
@@ -147,4 +254,18 @@ fn seconds(time: Duration) -> String {
 
 fn mib(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / MIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_told_apart_and_name_their_peer() {
+        for (at, row) in ROWS.iter().enumerate() {
+            assert!(ROWS[..at].iter().all(|other| other.name != row.name), "{} is there twice", row.name);
+        }
+        let peers: Vec<String> = ROWS.iter().map(Row::peer).collect();
+        assert_eq!(peers, ["skopeo", "skopeo", "skopeo", "docker-squash", "umoci", "2 cp + openssl"]);
+    }
 }

@@ -21,7 +21,8 @@ usage: cargo xtask TASK
 
   demo                     build, and run the main job on a real fixture
   test [--fuzz SECONDS]    everything that CI runs
-  bench [--image APP.tar]  compare speed, size and memory with skopeo
+  bench [--image APP.tar] [--only WORDS]
+                           compare speed, size and memory with skopeo, umoci, docker-squash and cp
   docs [--check]           write the generated pages below docs/, or check that they are up to date";
 
 fn main() -> ExitCode {
@@ -43,8 +44,10 @@ fn run(args: &[String]) -> anyhow::Result<bool> {
         ["demo"] => demo::run().map(|()| true),
         ["test"] => test::run(test::FUZZ_SECONDS),
         ["test", "--fuzz", seconds] => test::run(seconds.parse()?),
-        ["bench"] => bench::run(None).map(|()| true),
-        ["bench", "--image", image] => bench::run(Some(image)).map(|()| true),
+        ["bench"] => bench::run(None, "").map(|()| true),
+        ["bench", "--image", image] => bench::run(Some(image), "").map(|()| true),
+        ["bench", "--only", words] => bench::run(None, words).map(|()| true),
+        ["bench", "--image", image, "--only", words] => bench::run(Some(image), words).map(|()| true),
         ["docs"] => docs::run(false),
         ["docs", "--check"] => docs::run(true),
         ["help" | "--help" | "-h"] => {
