@@ -120,7 +120,11 @@ impl Wish {
             What::Whiteout(data, false) => vec![Member::file(mark(last(&path)), data.as_slice())],
             What::Whiteout(_, true) => vec![Member::other(b'2', mark(last(&path)), "(overlay-whiteout)")],
         };
-        members.iter_mut().for_each(|member| member.about = self.about.clone());
+        for member in &mut members {
+            member.about = self.about.clone();
+            // Linux has them nowhere else, so that the layers can be unpacked to disk too.
+            member.about.xattrs.retain(|key, _| member.kind == b'0' || member.kind == b'5' && key != CAPABILITY);
+        }
         members
     }
 }
@@ -231,8 +235,10 @@ fn spelling() -> impl Strategy<Value = Spelling> {
     prop_oneof![5 => Just(Spelling::Bare), 2 => Just(Spelling::Dotted), 1 => Just(Spelling::Absolute), 1 => Just(Spelling::Doubled)]
 }
 
+/// Only regular files have it.
+const CAPABILITY: &[u8] = b"security.capability";
 const XATTRS: [(&[u8], &[u8]); 4] =
-    [(b"user.a", b"x"), (b"user.b", b""), (b"user.a", b"=\0\n\xff"), (b"security.capability", b"\x01\0\0\x02\0\x20\0\0\0\0\0\0")];
+    [(b"user.a", b"x"), (b"user.b", b""), (b"user.a", b"=\0\n\xff"), (CAPABILITY, b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0")];
 const RECORDS: [(&[u8], &[u8]); 2] = [(b"comment", b"text"), (b"VENDOR.key", b"\xfe=\n")];
 
 /// Mostly none, sometimes one or two.

@@ -1,8 +1,11 @@
+use std::process::Command;
+
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::images::entries;
+use crate::images::{Image, Layer, Layout, entries};
+use crate::peers;
 
 /// Layers from text: entries are separated by spaces, layers by `|`.
 fn read(text: &str) -> Vec<Vec<Member>> {
@@ -286,6 +289,62 @@ fn random_layers_are_valid_and_hold_everything() {
     }
     let rare: Vec<_> = counts.iter().filter(|(_, count)| **count < 20).collect();
     assert!(counts.len() == 20 && rare.is_empty(), "{counts:#?}");
+}
+
+/// umoci and we agree wherever umoci unpacks at all: it refuses an entry below a file of a lower layer.
+#[test]
+fn umoci_unpacks_the_same() {
+    let (umoci, gnu_tar) = match (peers::Tool::umoci(), peers::find("tar")) {
+        (Ok(umoci), Some(tar)) if rustix::process::geteuid().is_root() => (umoci, tar),
+        (Ok(_), _) => return peers::skipped("oracle: umoci", "unpacking owners and devices needs root, and reading them tar"),
+        (Err(why), _) => return peers::skipped("oracle: umoci", &why),
+    };
+    let (mut runner, mut agreed) = (TestRunner::deterministic(), 0);
+    for _ in 0..150 {
+        let mut layers = layers().new_tree(&mut runner).unwrap().current();
+        // Not every file system has them.
+        layers.iter_mut().flatten().for_each(|member| member.about.xattrs.clear());
+        // umoci knows nothing of AUFS.
+        if layers.iter().flatten().any(|member| member.name.starts_with(PLINK)) {
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, bundle) = (folder.path().join("layout"), folder.path().join("bundle"));
+        let image = layers.iter().fold(Image::new("app"), |image, layer| image.with(Layer::of_tar(tar::write(layer))));
+        Layout::of(&[image]).archive().write_dir(&layout);
+        let source = format!("{}:app", layout.display());
+        let ran = umoci.run(&["unpack", "--image", &source, bundle.to_str().unwrap()]);
+        if ran.code != Some(0) {
+            assert!(ran.stderr.contains("not a directory"), "{}", ran.stderr);
+            continue;
+        }
+        let mut archive = Command::new(&gnu_tar);
+        archive.args(["--create", "--format=pax", "--numeric-owner", "--directory"]);
+        let archive = archive.arg(bundle.join("rootfs")).arg(".").output().unwrap().stdout;
+        let mut found = FileSystem::of_layers(&[tar::read(&archive)]).unwrap().tree();
+        let mut expected = Tree::of_layers(&layers).unwrap();
+        // Implied directories are directories by then.
+        found.0.retain(|path, node| expected.0.contains_key(path) || node.content != Content::Directory);
+        [&mut found, &mut expected].into_iter().for_each(only_what_unpacking_keeps);
+        found.assert_is(&expected);
+        agreed += 1;
+    }
+    assert!(agreed > 50, "umoci refuses all but {agreed}");
+}
+
+/// Drops what a file system or the tools on the way do not keep.
+fn only_what_unpacking_keeps(tree: &mut Tree) {
+    tree.0.remove(&b"."[..]);
+    for node in tree.0.values_mut() {
+        node.about.records.clear();
+        match node.content {
+            Content::Directory => node.about.mtime = (0, 0),
+            Content::File(_) => {}
+            Content::Symlink(_) => node.about.mode = 0,
+            // GNU tar does not store their hard links.
+            _ => node.names.clear(),
+        }
+    }
 }
 
 /// What is notable about the next entry.
