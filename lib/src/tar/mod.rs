@@ -17,8 +17,8 @@
 //! | ids over 32 bits | cut to 32 bits when applied | error | error |
 //!
 //! Parts: `header` is one 512-byte block, `pax` the records of an extended header, `sparse` the maps of sparse files, [`Parser`] puts them
-//! together, [`Entries`] drives a parser over a reader, [`Header`] writes, [`RootPath`] is a clean name, [`LayerChecker`] judges the names and
-//! links of one layer. Nothing here may touch a file system, and nothing but [`Entries`] may read.
+//! together, [`RawEntries`] drives a parser over a reader, [`Entries`] gives the contents of files, [`Header`] writes, [`RootPath`] is a clean name, [`LayerChecker`] judges the names and
+//! links of one layer. Nothing here may touch a file system, and nothing but [`RawEntries`] may read.
 //!
 //! Sources: POSIX.1-2017 `pax` (ustar and extended headers), the GNU tar manual ("Basic Tar Format", "Storing Sparse Files"), and the
 //! documentation of Go's `archive/tar`.
@@ -29,6 +29,7 @@ mod header;
 mod name;
 mod parse;
 mod pax;
+mod raw;
 mod reader;
 mod sparse;
 mod structure;
@@ -38,6 +39,7 @@ pub use entry::{Entry, Kind, Record, Sparse, Time};
 pub use error::TarError;
 pub use name::{NameError, RootPath, escape_bytes, fuzz_name};
 pub use parse::{Parser, Step, TarLimits, fuzz_tar};
+pub use raw::{BySkimming, RawEntries, Skip};
 pub use reader::Entries;
 pub use structure::{Finding, LayerChecker};
 pub use write::{Header, HeaderFormat, HeaderStyle};

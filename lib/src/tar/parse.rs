@@ -128,6 +128,11 @@ impl Parser {
         }
     }
 
+    /// Whether the next bytes are the payload of an extended header.
+    pub(super) fn is_within_extended(&self) -> bool {
+        matches!(self.state, State::Extended(..))
+    }
+
     /// Takes exactly [`want`](Self::want) bytes, and says what they complete. After [`Step::End`] it takes anything and says so again.
     ///
     /// # Errors

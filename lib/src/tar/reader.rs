@@ -1,34 +1,23 @@
-//! Entries of an archive that is read from front to back: the I/O around a [`Parser`].
+//! Entries of an archive that is read from front to back, with the contents of files.
 
 use std::io::{self, Read};
 
-use super::{Entry, Parser, Sparse, Step, TarError, TarLimits, escape_bytes};
-use crate::error::{Context as _, Error, Result};
-
-/// How much is read at once of what nobody wants.
-const SKIP: usize = 32 << 10;
+use super::raw::BySkimming;
+use super::{Entry, RawEntries, Sparse, TarLimits};
+use crate::error::Result;
 
 /// Reads an archive entry by entry; as a reader it gives the content of the current entry, holes of sparse files filled.
 ///
-/// Holds one buffer of at least 32 KiB that grows up to [`TarLimits::header`]. Errors name the entry or the offset. After one, stop.
+/// Holds the headers of one entry, within [`TarLimits`]. Errors name the entry or the offset. After one, stop.
 #[derive(Debug)]
 pub struct Entries<R> {
-    input: R,
-    parser: Parser,
-    buffer: Vec<u8>,
-    /// Bytes taken from the input so far.
-    position: u64,
-    current: Option<Current>,
-    is_ended: bool,
+    raw: RawEntries<BySkimming<R>>,
+    content: Content,
 }
 
-/// What is left of an entry.
-#[derive(Debug)]
-struct Current {
-    path: Vec<u8>,
-    /// Bytes of payload and padding in the stream.
-    payload: u64,
-    padding: u64,
+/// What is left of an entry's content.
+#[derive(Debug, Default)]
+struct Content {
     /// Zeros, then data, to give before the next piece.
     hole: u64,
     data: u64,
@@ -38,22 +27,13 @@ struct Current {
     size: u64,
 }
 
-impl Current {
+impl Content {
     fn new(entry: &Entry) -> Self {
         let (map, data) = match &entry.sparse {
             Some(Sparse { map, .. }) => (map.clone(), 0),
             None => (Vec::new(), entry.size),
         };
-        Self {
-            path: entry.path.clone(),
-            payload: entry.size,
-            padding: entry.padding(),
-            hole: 0,
-            data,
-            pieces: map.into_iter(),
-            end: data,
-            size: entry.content_size(),
-        }
+        Self { hole: 0, data, pieces: map.into_iter(), end: data, size: entry.content_size() }
     }
 
     /// Goes on to the next hole and piece of data; false at the end of the file.
@@ -65,20 +45,12 @@ impl Current {
         }
         self.hole > 0 || self.data > 0
     }
-
-    fn truncated(&self, missing: u64, what: &str) -> Error {
-        Error::invalid(format!("archive ends {missing} bytes before the end of its {what}")).frame(self.frame())
-    }
-
-    fn frame(&self) -> String {
-        format!("entry `{}`", escape_bytes(&self.path))
-    }
 }
 
 impl<R: Read> Entries<R> {
     /// Reads an archive that begins where `input` stands. A buffered reader helps, since headers are read in blocks.
     pub fn new(input: R, limits: TarLimits) -> Self {
-        Self { input, parser: Parser::new(limits), buffer: Vec::new(), position: 0, current: None, is_ended: false }
+        Self { raw: RawEntries::new(BySkimming::new(input), limits), content: Content::default() }
     }
 
     /// Gives the next entry, after skipping what was not read of the current one; `None` at the end of the archive.
@@ -86,35 +58,14 @@ impl<R: Read> Entries<R> {
     /// # Errors
     /// A malformed or truncated archive, a limit, and what the input reports.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
-        self.skip_current()?;
-        while !self.is_ended {
-            let at = self.position;
-            let frame = || format!("header at byte {at}");
-            let expected = self.parser.want();
-            let found = self.fill(expected).context(frame)?;
-            if found == 0 {
-                self.parser.finish().map_err(Error::from).context(frame)?;
-                self.is_ended = true;
-                break;
-            }
-            if found < expected {
-                return Err(Error::from(TarError::Truncated { expected, found }).frame(frame()));
-            }
-            match self.parser.take(&self.buffer[..expected]).map_err(Error::from).context(frame)? {
-                Step::More => {}
-                Step::End => self.is_ended = true,
-                Step::Entry(entry) => {
-                    self.current = Some(Current::new(&entry));
-                    return Ok(Some(*entry));
-                }
-            }
-        }
-        Ok(None)
+        let entry = self.raw.next_entry()?;
+        self.content = entry.as_ref().map(Content::new).unwrap_or_default();
+        Ok(entry)
     }
 
     /// Says how many bytes were taken from the input: right after [`next_entry`](Self::next_entry), where the payload begins.
     pub fn position(&self) -> u64 {
-        self.position
+        self.raw.position()
     }
 
     /// Reads the rest of the archive and of its input, and says whether anything but zeros came after the end marker. Such bytes do not belong
@@ -123,80 +74,33 @@ impl<R: Read> Entries<R> {
     /// # Errors
     /// Those of [`next_entry`](Self::next_entry).
     pub fn drain(&mut self) -> Result<bool> {
-        while self.next_entry()?.is_some() {}
-        let mut is_more = false;
-        loop {
-            let found = self.fill(SKIP)?;
-            is_more |= self.buffer[..found].iter().any(|&b| b != 0);
-            if found == 0 {
-                return Ok(is_more);
-            }
-        }
+        self.content = Content::default();
+        self.raw.drain()
     }
 
     /// Gives the input back, standing at [`position`](Self::position).
     pub fn into_inner(self) -> R {
-        self.input
-    }
-
-    fn skip_current(&mut self) -> Result<()> {
-        let Some(current) = self.current.take() else { return Ok(()) };
-        for (what, mut left) in [("data", current.payload), ("padding", current.padding)] {
-            while left > 0 {
-                let wanted = usize::try_from(left).map_or(SKIP, |left| left.min(SKIP));
-                let found = self.fill(wanted).context(|| current.frame())?;
-                if found == 0 {
-                    return Err(current.truncated(left, what));
-                }
-                left -= found as u64;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads `length` bytes into the buffer, fewer only at the end of the input.
-    fn fill(&mut self, length: usize) -> Result<usize> {
-        if self.buffer.len() < length {
-            self.buffer.resize(length.max(SKIP), 0);
-        }
-        let mut filled = 0;
-        while filled < length {
-            match self.input.read(&mut self.buffer[filled..length]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(error)),
-            }
-        }
-        self.position += filled as u64;
-        Ok(filled)
+        self.raw.into_inner().input
     }
 }
 
 impl<R: Read> Read for Entries<R> {
     /// Reads the content of the entry that [`Entries::next_entry`] gave last; nothing before the first and after the end.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let Some(current) = self.current.as_mut() else { return Ok(0) };
-        if out.is_empty() || !current.advance() {
+        let content = &mut self.content;
+        if out.is_empty() || !content.advance() {
             return Ok(0);
         }
         let at_most = |left: u64| usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
-        if current.hole > 0 {
-            let zeros = at_most(current.hole);
+        if content.hole > 0 {
+            let zeros = at_most(content.hole);
             out[..zeros].fill(0);
-            current.hole -= zeros as u64;
+            content.hole -= zeros as u64;
             return Ok(zeros);
         }
-        let wanted = at_most(current.data);
-        let read = match self.input.read(&mut out[..wanted]) {
-            Ok(0) => return Err(current.truncated(current.payload, "data").into()),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-            Err(error) => return Err(Error::io(error).frame(current.frame()).into()),
-        };
-        current.data -= read as u64;
-        current.payload -= read as u64;
-        self.position += read as u64;
+        let wanted = at_most(content.data);
+        let read = self.raw.read(&mut out[..wanted])?;
+        content.data -= read as u64;
         Ok(read)
     }
 }
@@ -204,6 +108,7 @@ impl<R: Read> Read for Entries<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::tar::{END, Header, HeaderFormat, padding};
 
     fn member(out: &mut Vec<u8>, path: &str, content: &[u8]) {
