@@ -1,6 +1,7 @@
 //! The command line as it is typed. Help is written in the imperative, without full stops.
 
 mod build;
+mod layers;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use longshore::reference::Reference;
 use longshore::spec::{LayerFamily, Platform};
 
 pub(crate) use build::{AssembleArgs, ConfigArgs, EditArgs, RebaseArgs};
+pub(crate) use layers::SquashArgs;
 
 use crate::limits::{self, Setting};
 use crate::{Usage, options};
@@ -113,6 +115,8 @@ pub(crate) enum Command {
     Copy(CopyArgs),
     /// Save images to one archive, as docker save does
     Save(SaveArgs),
+    /// Merge layers into one
+    Squash(SquashArgs),
     /// Build an image out of layers, on a base or from nothing
     Assemble(Box<AssembleArgs>),
     /// Change the config of an image, and no layer

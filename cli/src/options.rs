@@ -117,6 +117,7 @@ pub(crate) fn convert(args: &ConvertArgs, names: NameChange) -> ConvertOptions {
         compress: args.compress,
         family: None,
         allow_missing_layers: args.allow_missing_layers,
+        squash: None,
         host: Platform::host(),
     }
 }

@@ -72,6 +72,8 @@ pub struct Accepts {
     pub default_compress: DefaultCompress,
     /// Whether it names layers by the digests that the source stores them under.
     pub stored_digests: bool,
+    /// Whether configs must be known before layers are written, since they come first or name what does.
+    pub configs_first: bool,
 }
 
 /// What will be put, as far as it is known before the run.

@@ -81,7 +81,7 @@ fn check_blob(source: &dyn Source, catalog: &Catalog, at: usize, ctx: &Context, 
     };
     ctx.progress.begin(at, &blob.place, blob.known.size);
     let mut findings = Vec::new();
-    let result = Stored::open(source, &planned, at, ctx, cancel).and_then(|mut stored| {
+    let result = Stored::open(source, BlobId(at), planned.known.clone(), at, ctx, cancel).and_then(|mut stored| {
         let content = if blob.known.diff_id.is_some() { check_layer(&mut stored, &planned, ctx, &mut findings) } else { Ok(()) };
         // A wrong digest says more than what is wrong with the bytes, and comes first.
         stored.finish().and(content)

@@ -10,6 +10,7 @@ mod inspect;
 mod man;
 mod rebase;
 mod save;
+mod squash;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::
         Command::Man(man) => man::run(man)?,
         Command::Rebase(rebase) => rebase::run(job, rebase)?,
         Command::Save(save) => save::run(job, save)?,
+        Command::Squash(squash) => squash::run(job, squash)?,
     }
     Ok(Outcome::Done)
 }

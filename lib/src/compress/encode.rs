@@ -92,6 +92,15 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// How to compress in the way of bytes that are there, at the default level; none for plain bytes, and for what nothing here writes.
+    pub fn like(compression: Compression) -> Option<Self> {
+        match compression {
+            Compression::Gzip => Some(Self::Gzip(GzipLevel::default())),
+            Compression::Zstd => Some(Self::Zstd(ZstdLevel::default())),
+            Compression::None | Compression::Xz | Compression::Bzip2 => None,
+        }
+    }
+
     /// The compression that its output has.
     pub fn compression(&self) -> Compression {
         match self {

@@ -71,6 +71,7 @@ impl Format for Dir {
             compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
             default_compress: DefaultCompress::Keep,
             stored_digests: false,
+            configs_first: false,
         }
     }
 

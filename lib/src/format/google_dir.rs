@@ -68,6 +68,7 @@ impl Format for GoogleDir {
             compressions: &[Compression::Gzip],
             default_compress: DefaultCompress::GzipPlain,
             stored_digests: false,
+            configs_first: false,
         }
     }
 

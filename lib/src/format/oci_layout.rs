@@ -41,6 +41,7 @@ pub(super) const ACCEPTS: Accepts = Accepts {
     compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
     default_compress: DefaultCompress::GzipPlain,
     stored_digests: false,
+    configs_first: false,
 };
 
 impl Format for OciLayout {

@@ -1,10 +1,12 @@
 //! Plans a conversion: which layers are copied and which are recoded, and what the destination cannot hold.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use super::select::{ATTESTS, Selected, images, select};
-use super::{LayerPlan, Plan, PlannedBlob, PlannedImage, PlannedLayer, PlannedNode, PlannedRoot, source_digest};
-use crate::catalog::{BlobId, Catalog, Content, Image, ImageId, Name, Node, keys};
+use super::select::{ATTESTS, Selected, images, keys, select};
+use super::squash::{self, Squash};
+use super::{LayerPlan, MergePlan, Plan, PlannedBlob, PlannedImage, PlannedLayer, PlannedNode, PlannedRoot, source_digest};
+use crate::catalog::{BlobId, Catalog, Content, Image, ImageId, Known, Name, Node};
 use crate::catalog::{IMAGE_NAME, REF_NAME};
 use crate::compress::{Compression, Encoding};
 use crate::digest::{DiffId, Digest};
@@ -66,6 +68,8 @@ pub struct ConvertOptions {
     pub family: Option<LayerFamily>,
     /// Whether layers that no source has are named all the same, for a receiver that has them.
     pub allow_missing_layers: bool,
+    /// Which layers become one, if any do.
+    pub squash: Option<Squash>,
     /// The platform that is chosen where only one can be.
     pub host: Platform,
 }
@@ -81,6 +85,8 @@ enum Key {
     Encoded(DiffId, Compression),
     /// A copy of this very blob.
     Blob(BlobId),
+    /// These merged, so many of them staying as they are.
+    Merged(Arc<[BlobId]>, usize),
 }
 
 /// Plans to write what a catalog holds to a destination.
@@ -98,13 +104,18 @@ pub fn convert(catalog: &Catalog, accepts: &Accepts, options: &ConvertOptions) -
         omitted,
         notes,
     };
-    let mut planner = Planner { catalog, options, plan, keys: HashMap::new(), images: HashMap::new() };
+    let mut planner = Planner { catalog, options, plan, keys: HashMap::new(), images: HashMap::new(), ids: Vec::new() };
     for id in images(&roots) {
         planner.image(id)?;
     }
     for root in &roots {
         let node = planner.node(&root.node)?;
-        planner.plan.roots.push(PlannedRoot { name: root.name.clone(), node });
+        let suffix = options.squash.as_ref().and_then(|squash| squash.suffix.as_ref());
+        let name = match (&root.name, suffix) {
+            (Some(name), Some(suffix)) => Some(squash::suffixed(name, suffix)?),
+            (name, _) => name.clone(),
+        };
+        planner.plan.roots.push(PlannedRoot { name, node });
     }
     planner.references();
     planner.say_what_is_lost();
@@ -118,34 +129,69 @@ struct Planner<'a> {
     keys: HashMap<Key, usize>,
     /// Positions of images that are planned.
     images: HashMap<ImageId, usize>,
+    /// Their image IDs in the source.
+    ids: Vec<Digest>,
 }
 
 impl Planner<'_> {
     fn image(&mut self, id: ImageId) -> Result<()> {
         let image = self.catalog.image(id);
         // Where nothing but config and layers is kept, two manifests of one image are one image.
-        let twin = self.plan.images.iter().position(|planned| !self.plan.accepts.indexes && planned.config.digest() == image.id());
+        let twin = self.ids.iter().position(|planned| !self.plan.accepts.indexes && planned == image.id());
         if let Some(twin) = twin {
             self.images.insert(id, twin);
             return Ok(());
         }
-        let layers = (0..image.layers.len()).map(|position| self.layer(image, position)).collect::<Result<Vec<_>>>();
-        let layers = layers.context(|| format!("image {}", image.id()))?;
+        let frame = || format!("image {}", image.id());
+        let squash = self.options.squash.as_ref().filter(|_| !image.layers.is_empty());
+        let kept = squash.map(|squash| squash.keep.layers(image)).transpose().context(frame)?;
+        let layers = (0..kept.unwrap_or(image.layers.len())).map(|position| self.layer(image, position)).collect::<Result<Vec<_>>>();
+        let mut layers = layers.context(frame)?;
+        let mut config = image.config.clone();
+        if let (Some(squash), Some(kept)) = (squash, kept) {
+            layers = squash::layers(layers, self.merged(image, kept).context(frame)?);
+            config = squash::config(image, kept, squash).context(frame)?;
+        }
         let family = self.family(image, &layers);
         let listed = image.manifest.as_ref().and_then(|(media_type, _)| ManifestKind::from_media_type(media_type));
         let retyped = self.options.family.is_some() && listed.is_some_and(|kind| kind.family() != family);
+        self.ids.push(*image.id());
         self.plan.images.push(PlannedImage {
-            config: image.config.clone(),
+            config,
             manifest: image.manifest.clone(),
             family,
             retyped,
             layers,
             references: Vec::new(),
-            legacy: image.legacy.clone(),
-            lineage: image.lineage.clone(),
+            legacy: image.legacy.clone().filter(|_| kept.is_none()),
+            lineage: image.lineage.clone().filter(|_| kept.is_none()),
+            merged: kept.is_some(),
         });
         self.images.insert(id, self.plan.images.len() - 1);
         Ok(())
+    }
+
+    /// The blob of the layers above `kept`, merged.
+    fn merged(&mut self, image: &Image, kept: usize) -> Result<usize> {
+        let mut plan = MergePlan::of(self.catalog, image, kept, None)?;
+        let newest = plan.layers.last().ok_or_else(|| Error::invalid("it has no layers"))?;
+        let (blob, stored) = (newest.blob, newest.compression);
+        // Where layers are kept as they are, the merged one is as the newest of them is.
+        let keep = matches!((self.options.compress, self.plan.accepts.default_compress), (Some(Compress::Keep), _) | (None, DefaultCompress::Keep));
+        plan.encoding = match self.action(if keep { stored } else { Compression::None })? {
+            LayerPlan::Recode(encoding) => encoding,
+            _ if keep => Encoding::like(stored),
+            _ => None,
+        };
+        let key = Key::Merged(squash::key(&plan), kept);
+        let count = plan.layers.len() - kept;
+        let label = if count == 1 { plan.layers[kept].label.clone() } else { format!("the merged layers {kept} to {}", plan.layers.len() - 1) };
+        let planned = PlannedBlob { blob, action: LayerPlan::Merge(plan.into()), known: Known::default(), compression: Compression::None, label };
+        let blobs = &mut self.plan.blobs;
+        Ok(*self.keys.entry(key).or_insert_with(|| {
+            blobs.push(planned);
+            blobs.len() - 1
+        }))
     }
 
     fn layer(&mut self, image: &Image, position: usize) -> Result<PlannedLayer> {
@@ -170,7 +216,7 @@ impl Planner<'_> {
         let blob = self.catalog.blob(id);
         let action = self.action(blob.compression).context(|| format!("layer {position} ({})", blob.place))?;
         let held = blob.compression == Compression::None || self.plan.accepts.compressions.contains(&blob.compression);
-        if let (None, LayerPlan::Recode(Some(encoding)), false) = (self.options.compress, action, held) {
+        if let (None, LayerPlan::Recode(Some(encoding)), false) = (self.options.compress, &action, held) {
             let (is, becomes) = (blob.compression, encoding.compression());
             let why = match is {
                 Compression::Xz | Compression::Bzip2 => format!("manifests have no media type for {is}"),
@@ -181,12 +227,13 @@ impl Planner<'_> {
                 self.plan.notes.push(note);
             }
         }
-        let known = crate::catalog::Known { diff_id: Some(layer.diff_id), ..blob.known.clone() };
-        let key = match (action, known.digest) {
+        let known = Known { diff_id: Some(layer.diff_id), ..blob.known.clone() };
+        let key = match (&action, known.digest) {
             (LayerPlan::Copy, Some(digest)) => Key::Bytes(digest),
             (LayerPlan::Copy, None) => Key::Content(layer.diff_id, blob.compression),
             (LayerPlan::Recode(None), _) => Key::Bytes(layer.diff_id.0),
             (LayerPlan::Recode(Some(encoding)), _) => Key::Encoded(layer.diff_id, encoding.compression()),
+            (LayerPlan::Merge(_), _) => return Err(Error::invalid("a layer is merged with itself")),
         };
         Ok(planned(Some(self.blob(key, id, action, known))))
     }
@@ -205,7 +252,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn blob(&mut self, key: Key, id: BlobId, action: LayerPlan, known: crate::catalog::Known) -> usize {
+    fn blob(&mut self, key: Key, id: BlobId, action: LayerPlan, known: Known) -> usize {
         let blob = self.catalog.blob(id);
         let blobs = &mut self.plan.blobs;
         *self.keys.entry(key).or_insert_with(|| {
@@ -233,9 +280,9 @@ impl Planner<'_> {
             (None, DefaultCompress::Keep) if !holds(stored) => gzip,
             (None, DefaultCompress::GzipPlain | DefaultCompress::Keep) => LayerPlan::Copy,
         };
-        let after = match action {
-            LayerPlan::Copy => stored,
+        let after = match &action {
             LayerPlan::Recode(encoding) => encoding.map_or(Compression::None, |encoding| encoding.compression()),
+            _ => stored,
         };
         if holds(after) {
             return Ok(action);

@@ -1,14 +1,17 @@
 //! What will be done, decided before anything is: a pure function of catalog, accepts and options.
 //!
-//! `select` chooses images and platforms, `convert` decides for every layer whether it is copied or recoded. `--dry-run` prints the result.
+//! `select` chooses images and platforms, `convert` decides for every layer whether it is copied or recoded, `squash` which become one.
+//! `--dry-run` prints the result.
 
 mod convert;
 mod select;
+mod squash;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use convert::{Compress, ConvertOptions, NameChange, Platforms, convert};
+pub use squash::{Keep, MergeInput, MergePlan, Squash};
 
 use crate::catalog::{BlobId, Known, Legacy, Lineage, Name};
 use crate::compress::{Compression, Encoding};
@@ -19,18 +22,20 @@ use crate::sink::{Accepts, Expected, ExpectedBlob, ExpectedImage, ExpectedLayer}
 use crate::spec::{Config, Descriptor, Index, LayerFamily, Manifest, Raw};
 
 /// What happens to the bytes of one blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerPlan {
     /// They stay as they are.
     Copy,
     /// They are decoded, and encoded again if it says how.
     Recode(Option<Encoding>),
+    /// There are none yet: they are made of those of several layers.
+    Merge(Arc<MergePlan>),
 }
 
 /// One blob to write. Layers that are the same bytes are one blob.
 #[derive(Debug, Clone)]
 pub struct PlannedBlob {
-    /// Where it comes from.
+    /// Where it comes from; of layers that are merged, the newest.
     pub blob: BlobId,
     /// What happens to it.
     pub action: LayerPlan,
@@ -45,16 +50,18 @@ pub struct PlannedBlob {
 impl PlannedBlob {
     /// How it will be compressed.
     pub fn compression_after(&self) -> Compression {
-        match self.action {
+        let encoded = |encoding: Option<Encoding>| encoding.map_or(Compression::None, |encoding| encoding.compression());
+        match &self.action {
             LayerPlan::Copy => self.compression,
-            LayerPlan::Recode(encoding) => encoding.map_or(Compression::None, |encoding| encoding.compression()),
+            LayerPlan::Recode(encoding) => encoded(*encoding),
+            LayerPlan::Merge(merge) => encoded(merge.encoding),
         }
     }
 
     /// What is known before the run of the bytes that will be written.
     fn expected(&self) -> ExpectedBlob {
-        let known = match self.action {
-            LayerPlan::Copy => self.known.clone(),
+        let known = match &self.action {
+            LayerPlan::Copy | LayerPlan::Merge(_) => self.known.clone(),
             LayerPlan::Recode(None) => Known { size: None, digest: self.known.diff_id.map(|id| id.0), diff_id: self.known.diff_id },
             LayerPlan::Recode(Some(_)) => Known { size: None, digest: None, diff_id: self.known.diff_id },
         };
@@ -98,6 +105,8 @@ pub struct PlannedImage {
     pub legacy: Option<Arc<Legacy>>,
     /// What it was built on.
     pub lineage: Option<Lineage>,
+    /// Whether its last layer is merged of several, so that its config is open until that is written.
+    pub merged: bool,
 }
 
 /// What a name leads to.
@@ -217,9 +226,10 @@ impl fmt::Display for PlannedBlob {
         // The line has said that it is a layer.
         escaped(self.label.strip_prefix("layer ").unwrap_or(&self.label), f)?;
         write!(f, ", {size}, ")?;
-        match self.action {
+        match &self.action {
             LayerPlan::Copy => write!(f, "copy ({})", self.compression),
             LayerPlan::Recode(_) => write!(f, "{} -> {}", self.compression, self.compression_after()),
+            LayerPlan::Merge(merge) => write!(f, "merge {} layers -> {}", merge.layers.len() - merge.below, self.compression_after()),
         }
     }
 }

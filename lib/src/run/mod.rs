@@ -8,6 +8,7 @@
 //! pool                     digest     digest (diff ID)     encode ─ digest
 //! ```
 
+mod merge;
 mod stored;
 pub(crate) mod transfer;
 
@@ -77,6 +78,8 @@ pub struct ReportedImage {
 /// The first failure in the order of the plan: bytes that cannot be read or are not what was promised, an output that cannot be written, or
 /// [`ErrorKind::Cancelled`].
 pub fn run(plan: &Plan, source: &dyn Source, mut sink: Box<dyn Sink>, ctx: &Context) -> Result<Report> {
+    let measured = merge::measure(plan, source, ctx)?;
+    let plan = measured.as_ref().unwrap_or(plan);
     let destination = sink.describe();
     let writing = || format!("writing {destination}");
     let mut expected = plan.expected();
@@ -92,6 +95,8 @@ pub fn run(plan: &Plan, source: &dyn Source, mut sink: Box<dyn Sink>, ctx: &Cont
     };
     let (written, counts) = moved;
     ctx.cancel.poll()?;
+    let settled = if plan.merges() { Some(plan.clone().settle(&written.iter().cloned().map(Some).collect::<Vec<_>>())?) } else { None };
+    let plan = settled.as_ref().unwrap_or(plan);
     let sealed = seal(plan, &written).context(|| source.describe())?;
     let committed = sink.commit(&sealed).context(writing)?;
     let images = plan.images.iter().enumerate().map(|(at, image)| ReportedImage {

@@ -4,12 +4,13 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::catalog::Known;
+use super::merge::{Layers, Merged};
+use crate::catalog::{BlobId, Known};
 use crate::compress::{Compression, Encoding, SNIFF, decoder, sniff};
 use crate::context::{Cancel, Context, Progress};
 use crate::digest::{Algorithm, DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::plan::{LayerPlan, PlannedBlob};
+use crate::plan::{LayerPlan, MergePlan, PlannedBlob};
 use crate::pool::{Buffer, CHUNK, DigestStream, ParallelEncoder, Pool};
 use crate::seal::agrees;
 use crate::sink::{BlobWriter, Sink, Written};
@@ -47,22 +48,39 @@ pub(crate) struct Transfer<'a> {
 impl Transfer<'_> {
     pub(crate) fn run(&self) -> Result<(Written, Counts)> {
         let Self { planned, .. } = self;
+        if let LayerPlan::Merge(plan) = &planned.action {
+            return self.merge(plan);
+        }
         self.ctx.progress.begin(self.task, &planned.label, planned.known.size);
-        let stored = Stored::open(self.source, planned, self.task, self.ctx, self.cancel)?;
+        let stored = Stored::open(self.source, planned.blob, planned.known.clone(), self.task, self.ctx, self.cancel)?;
         let mut writer = self.sink.put(self.task)?;
-        let done = match planned.action {
+        let done = match &planned.action {
             // Nothing vouches for these bytes but what they decode to.
             LayerPlan::Copy if planned.known.digest.is_none() && planned.compression != Compression::None => {
                 self.copy_decoded(stored, writer.as_mut())
             }
-            LayerPlan::Copy => self.copy(stored, writer.as_mut()),
+            LayerPlan::Copy | LayerPlan::Merge(_) => self.copy(stored, writer.as_mut()),
             LayerPlan::Recode(None) => self.decode(stored, writer.as_mut()),
-            LayerPlan::Recode(Some(encoding)) => self.encode(stored, encoding, writer.as_mut()),
+            LayerPlan::Recode(Some(encoding)) => self.encode(stored, *encoding, writer.as_mut()),
         };
         let (written, counts) = done?;
         writer.finish(&written)?;
         self.ctx.progress.end(self.task);
         Ok((written, counts))
+    }
+
+    /// Several layers as one.
+    fn merge(&self, plan: &MergePlan) -> Result<(Written, Counts)> {
+        self.ctx.progress.begin(self.task, &self.planned.label, plan.size());
+        let layers = Layers { plan, source: self.source, ctx: self.ctx, cancel: self.cancel, task: self.task };
+        let merge = layers.index()?;
+        let mut merged = Merged::new(layers, &merge)?;
+        let mut writer = self.sink.put(self.task)?;
+        let written = merged.write(plan.encoding, &mut |bytes| writer.write(bytes))?;
+        agrees(&self.planned.known, &written.digest, written.size)?;
+        writer.finish(&written)?;
+        self.ctx.progress.end(self.task);
+        Ok((written, merged.counts))
     }
 
     /// As stored, verified by size and digest.
@@ -186,7 +204,7 @@ impl Transfer<'_> {
 }
 
 /// Looks at the first bytes of a decoded layer. One that is compressed twice would not unpack anywhere.
-fn refuse_compressed(plain: &[u8]) -> Result<()> {
+pub(super) fn refuse_compressed(plain: &[u8]) -> Result<()> {
     match sniff(&plain[..plain.len().min(SNIFF)])? {
         Compression::None => Ok(()),
         again => Err(Error::invalid(format_args!("it is compressed twice: inside is {again} again"))),
@@ -208,12 +226,23 @@ pub(crate) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    pub(crate) fn open(source: &dyn Source, planned: &PlannedBlob, task: usize, ctx: &'a Context, cancel: &'a Cancel) -> Result<Self> {
-        let known = planned.known.clone();
+    pub(crate) fn open(
+        source: &dyn Source,
+        blob: BlobId,
+        known: Known,
+        task: usize,
+        ctx: &'a Context,
+        cancel: &'a Cancel,
+    ) -> Result<Self> {
         let algorithm = known.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let (digest, pool) = (ctx.pool.digest(algorithm), &ctx.pool);
-        let reader = source.open(planned.blob, 0)?;
+        let reader = source.open(blob, 0)?;
         Ok(Self { reader, known, algorithm, digest, pool, progress: ctx.progress.as_ref(), cancel, task, size: 0, rest: Rest::default() })
+    }
+
+    /// What it is digested with.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// The next bytes; none at the end.
@@ -272,6 +301,25 @@ impl Rest {
             self.0 = Some((chunk, at + step));
         }
         Ok(step)
+    }
+}
+
+impl Rest {
+    /// Leaves out bytes of the chunk at hand, or else of the next, and says how many.
+    pub(crate) fn skip(&mut self, bytes: u64, next: impl FnOnce() -> Result<Option<Arc<Buffer>>>) -> io::Result<u64> {
+        let (chunk, at) = match self.0.take() {
+            Some(rest) => rest,
+            None => match next()? {
+                Some(chunk) => (chunk, 0),
+                None => return Ok(0),
+            },
+        };
+        let left = chunk.len() - at;
+        let step = usize::try_from(bytes).map_or(left, |bytes| bytes.min(left));
+        if step < left {
+            self.0 = Some((chunk, at + step));
+        }
+        Ok(step as u64)
     }
 }
 

@@ -20,6 +20,12 @@ pub trait Skip: Read {
     fn skip(&mut self, bytes: u64) -> io::Result<u64>;
 }
 
+impl<R: Skip + ?Sized> Skip for Box<R> {
+    fn skip(&mut self, bytes: u64) -> io::Result<u64> {
+        (**self).skip(bytes)
+    }
+}
+
 /// Skips by reading.
 #[derive(Debug)]
 pub struct BySkimming<R> {

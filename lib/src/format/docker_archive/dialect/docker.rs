@@ -36,6 +36,7 @@ impl Dialect for Docker {
         Accepts {
             manifests: ManifestTypes::LikeSource,
             compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
+            configs_first: false,
             ..ACCEPTS
         }
     }

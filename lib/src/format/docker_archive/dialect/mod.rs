@@ -83,6 +83,7 @@ const ACCEPTS: Accepts = Accepts {
     compressions: &[Compression::None],
     default_compress: DefaultCompress::None,
     stored_digests: false,
+    configs_first: true,
 };
 
 /// What the images of an archive manifest say of themselves in one dialect.

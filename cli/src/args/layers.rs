@@ -1,0 +1,46 @@
+//! The arguments of the commands that look into layers: `squash`.
+
+use clap::{ArgAction, ValueHint};
+use longshore::reference::Reference;
+
+use super::{ConvertArgs, IMAGE_HELP};
+use crate::options;
+
+const SQUASH_HELP: &str = "\
+Examples:
+  longshore squash app.tar small.tar                      all layers as one
+  longshore squash app.tar - | docker load
+  longshore squash oci:app:1.0 oci:small --from base.tar  keep the layers of the base
+  longshore squash app.tar small.tar --last 3             merge the newest three
+  longshore squash app.tar old.tar --dialect v1           for programs of 2013
+
+";
+
+/// Options of `squash`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{SQUASH_HELP}{IMAGE_HELP}"))]
+pub(crate) struct SquashArgs {
+    /// The archive or directory to read, or one image of it (IMAGE below)
+    #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
+    pub(crate) source: String,
+    /// Where to write it
+    #[arg(value_name = "DST", value_hint = ValueHint::AnyPath)]
+    pub(crate) destination: String,
+    /// Keep the lowest N layers, or the layers of this base image, and merge those above [default: merge all]
+    #[arg(long, value_name = "N|IMAGE", conflicts_with = "last", value_hint = ValueHint::AnyPath)]
+    pub(crate) from: Option<String>,
+    /// Merge the newest N layers, and keep those below
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) last: Option<u16>,
+    /// Say that the image was made at this time: RFC 3339 or seconds since 1970 [default: what it says itself]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) created: Option<String>,
+    /// Add .squash to every tag, as Quay does
+    #[arg(long)]
+    pub(crate) squash_tag_suffix: bool,
+    /// Give the image this name and no other; may be repeated for more names, and a REF on DST beats it
+    #[arg(long = "tag", value_name = "NAME:TAG", value_parser = options::parse_tag, action = ArgAction::Append)]
+    pub(crate) tags: Vec<Reference>,
+    #[command(flatten)]
+    pub(crate) convert: ConvertArgs,
+}

@@ -1,0 +1,238 @@
+//! Which entries of which layers make up the merged layer, and in what order: decided from the [`Tree`] alone, before a content is read.
+//!
+//! ```text
+//! early     directories that a child in a newer layer needs before them
+//! layers    newest first, each from front to back: what is kept of it; so a directory comes with its newest attributes, before its children
+//! late      hard links of a newer layer than the file they lead to
+//! marks     whiteouts and opaque marks, where layers stay below
+//! ```
+//!
+//! Entries are passed on with the bytes of their headers, but where a name must change: an entry that a symlink led elsewhere, and a file whose
+//! first name is gone, which gets the first of its others.
+
+use std::collections::BTreeMap;
+
+use super::tree::{BELOW, EntryId, HIDES, MOVED, NONE, OPAQUE, ROOT, State, TO_FIRST, Tree};
+
+/// What is kept of layers that become one.
+#[derive(Debug, Default)]
+pub struct Merge {
+    /// For each layer, base first, what is kept of it.
+    pub layers: Vec<Kept>,
+    /// Headers that come before all layers, parents first.
+    pub early: Vec<Loose>,
+    /// Headers that come after all layers.
+    pub late: Vec<Loose>,
+    /// Names of whiteouts and opaque marks, which come last.
+    pub marks: Vec<Vec<u8>>,
+    /// How many entries there are in all.
+    pub entries: u64,
+}
+
+/// What is kept of one layer.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// A bit for each entry.
+    bits: Vec<u64>,
+    /// Of those kept, what is changed.
+    changed: BTreeMap<u32, Change>,
+    is_any: bool,
+}
+
+/// A new name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The entry's path.
+    pub path: Vec<u8>,
+    /// What a hard link leads to.
+    pub link: Option<Vec<u8>>,
+}
+
+/// An entry without content that does not stay in its layer's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loose {
+    /// Where it is.
+    pub entry: EntryId,
+    /// What is changed.
+    pub change: Option<Change>,
+}
+
+impl Kept {
+    /// Whether anything of the layer is kept in its place.
+    pub fn is_any(&self) -> bool {
+        self.is_any
+    }
+
+    /// Whether the entry is kept.
+    pub fn has(&self, ordinal: u32) -> bool {
+        self.bits.get(ordinal as usize / 64).is_some_and(|word| word & (1 << (ordinal % 64)) != 0)
+    }
+
+    /// What is changed of an entry.
+    pub fn change(&self, ordinal: u32) -> Option<&Change> {
+        self.changed.get(&ordinal)
+    }
+
+    fn set(&mut self, ordinal: u32, kept: bool) {
+        let bit = 1 << (ordinal % 64);
+        let word = &mut self.bits[ordinal as usize / 64];
+        *word = if kept { *word | bit } else { *word & !bit };
+    }
+}
+
+/// Where an entry comes in the merged layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nowhere: a layer below has it.
+    Nowhere,
+    /// In its layer's place, or that of the content.
+    InTurn(EntryId),
+    Late(EntryId),
+}
+
+impl Place {
+    /// Whether it comes before another that is in its turn.
+    fn is_before(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::InTurn(a), Self::InTurn(b)) => (std::cmp::Reverse(a.layer), a.ordinal) < (std::cmp::Reverse(b.layer), b.ordinal),
+            (_, other) => !matches!(other, Self::InTurn(_)),
+        }
+    }
+}
+
+impl From<&Tree> for Merge {
+    fn from(tree: &Tree) -> Self {
+        let layers = tree.entries.iter().map(|entries| Kept { bits: vec![0; *entries as usize / 64 + 1], ..Kept::default() });
+        let mut builder = Builder { tree, merge: Self { layers: layers.collect(), ..Self::default() }, primary: Vec::new() };
+        builder.choose_primaries();
+        builder.place();
+        builder.mark();
+        for kept in &mut builder.merge.layers {
+            kept.is_any = kept.bits.iter().any(|word| *word != 0);
+        }
+        builder.merge
+    }
+}
+
+struct Builder<'a> {
+    tree: &'a Tree,
+    merge: Merge,
+    /// The name under which the content of each inode is written.
+    primary: Vec<u32>,
+}
+
+impl Builder<'_> {
+    /// The first name, where that is left; else the first in the layer of the content, and else the first of any.
+    fn choose_primaries(&mut self) {
+        let tree = self.tree;
+        self.primary = tree.inodes.iter().map(|inode| inode.first).collect();
+        for (at, node) in (0..).zip(&tree.nodes).filter(|(_, node)| node.state == State::Linked) {
+            let inode = &tree.inodes[node.data as usize];
+            let primary = &mut self.primary[node.data as usize];
+            // A name in a layer below serves as it is; a newer one that is first would hide content below.
+            let rank = |node: u32| {
+                let entry = tree.nodes[node as usize].entry;
+                (entry != inode.entry, tree.is_merged(entry), entry.layer != inode.entry.layer, entry)
+            };
+            if *primary == NONE || rank(at) < rank(*primary) {
+                *primary = at;
+            }
+        }
+    }
+
+    fn place_of(&self, node: u32) -> (Place, Option<Change>) {
+        let tree = self.tree;
+        let is = tree.nodes[node as usize];
+        let moved = is.flags & MOVED != 0;
+        let change = |changed: bool, link: Option<u32>| changed.then(|| Change { path: tree.path(node), link: link.map(|link| tree.path(link)) });
+        match is.state {
+            State::Absent | State::Implied => (Place::Nowhere, None),
+            _ if !tree.is_merged(is.entry) => (Place::Nowhere, None),
+            State::Directory | State::Symlink | State::Leaf => (Place::InTurn(is.entry), change(moved, None)),
+            State::Linked => {
+                let (inode, primary) = (&tree.inodes[is.data as usize], self.primary[is.data as usize]);
+                if primary == node {
+                    return (Place::InTurn(inode.entry), change(moved || inode.first != node, None));
+                }
+                let right = !moved && is.flags & TO_FIRST != 0 && primary == inode.first;
+                let place = if is.entry.layer == inode.entry.layer { Place::InTurn(is.entry) } else { Place::Late(is.entry) };
+                (place, change(!right, Some(primary)))
+            }
+        }
+    }
+
+    fn place(&mut self) {
+        let tree = self.tree;
+        // The nearest directory above each node that has an entry in the merged layer.
+        let mut above = vec![NONE; tree.nodes.len()];
+        let mut early = vec![false; tree.nodes.len()];
+        let written = |node: u32| {
+            let node = tree.nodes[node as usize];
+            node.state == State::Directory && tree.is_merged(node.entry)
+        };
+        for (at, node) in (0..).zip(&tree.nodes) {
+            if at != ROOT {
+                above[at as usize] = if written(node.parent) { node.parent } else { above[node.parent as usize] };
+            }
+            let (place, change) = self.place_of(at);
+            match place {
+                Place::Nowhere => continue,
+                Place::InTurn(entry) => {
+                    let kept = &mut self.merge.layers[usize::from(entry.layer)];
+                    kept.set(entry.ordinal, true);
+                    kept.changed.extend(change.map(|change| (entry.ordinal, change)));
+                }
+                Place::Late(entry) => self.merge.late.push(Loose { entry, change }),
+            }
+            self.merge.entries += 1;
+            let mut directory = above[at as usize];
+            if directory != NONE && !Place::InTurn(tree.nodes[directory as usize].entry).is_before(place) {
+                while directory != NONE && !std::mem::replace(&mut early[directory as usize], true) {
+                    directory = above[directory as usize];
+                }
+            }
+        }
+        self.merge.late.sort_by_key(|loose| loose.entry);
+        for (at, _) in (0..).zip(&early).filter(|(_, early)| **early) {
+            let entry = tree.nodes[at as usize].entry;
+            let kept = &mut self.merge.layers[usize::from(entry.layer)];
+            kept.set(entry.ordinal, false);
+            let change = kept.changed.remove(&entry.ordinal);
+            self.merge.early.push(Loose { entry, change });
+        }
+    }
+
+    /// Finds what layers below have and nobody shall see.
+    fn mark(&mut self) {
+        let tree = self.tree;
+        let mut opaque = vec![false; tree.nodes.len()];
+        // Whether all that layers below have in a directory is hidden already.
+        let mut covered = vec![false; tree.nodes.len()];
+        let is_directory = |state| matches!(state, State::Directory | State::Implied);
+        for (_, node) in (0_u32..).zip(&tree.nodes).filter(|(_, node)| node.flags & BELOW != 0 && node.state == State::Absent) {
+            let parent = &tree.nodes[node.parent as usize];
+            opaque[node.parent as usize] |= is_directory(parent.state) && parent.flags & HIDES != 0;
+        }
+        for (at, node) in (0_u32..).zip(&tree.nodes).filter(|(_, node)| node.flags & BELOW != 0) {
+            let parent = node.parent as usize;
+            let hidden = at != ROOT && (covered[parent] || opaque[parent] || !is_directory(tree.nodes[parent].state));
+            covered[at as usize] = hidden;
+            let mark = match node.state {
+                _ if hidden => None,
+                State::Absent => Some(marked(&tree.path(node.parent), b".wh.", tree.path(at).rsplit(|byte| *byte == b'/').next().unwrap_or(b""))),
+                _ if opaque[at as usize] => Some(marked(&tree.path(at), OPAQUE, b"")),
+                _ => None,
+            };
+            self.merge.marks.extend(mark);
+            if node.state == State::Absent {
+                covered[at as usize] = true;
+            }
+        }
+        self.merge.entries += self.merge.marks.len() as u64;
+    }
+}
+
+fn marked(directory: &[u8], mark: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+    [directory, slash, mark, name].concat()
+}
