@@ -15,7 +15,7 @@ use longshore::reference::Reference;
 use longshore::spec::{LayerFamily, Platform};
 
 pub(crate) use build::{AssembleArgs, ConfigArgs, EditArgs, RebaseArgs};
-pub(crate) use layers::SquashArgs;
+pub(crate) use layers::{ExportArgs, SquashArgs};
 
 use crate::limits::{self, Setting};
 use crate::{Usage, options};
@@ -117,6 +117,8 @@ pub(crate) enum Command {
     Save(SaveArgs),
     /// Merge layers into one
     Squash(SquashArgs),
+    /// Write the root file system that the layers make together as a tar
+    Export(ExportArgs),
     /// Build an image out of layers, on a base or from nothing
     Assemble(Box<AssembleArgs>),
     /// Change the config of an image, and no layer

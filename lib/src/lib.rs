@@ -25,6 +25,7 @@ pub mod compress;
 pub mod context;
 pub mod digest;
 pub mod error;
+pub mod export;
 pub mod format;
 pub mod layer;
 pub mod limits;

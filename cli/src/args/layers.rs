@@ -1,7 +1,10 @@
-//! The arguments of the commands that look into layers: `squash`.
+//! The arguments of the commands that merge layers: `squash` and `export`.
+
+use std::path::PathBuf;
 
 use clap::{ArgAction, ValueHint};
 use longshore::reference::Reference;
+use longshore::spec::Platform;
 
 use super::{ConvertArgs, IMAGE_HELP};
 use crate::options;
@@ -43,4 +46,30 @@ pub(crate) struct SquashArgs {
     pub(crate) tags: Vec<Reference>,
     #[command(flatten)]
     pub(crate) convert: ConvertArgs,
+}
+
+const EXPORT_HELP: &str = "\
+Examples:
+  longshore export app.tar -o rootfs.tar
+  longshore export oci:app:1.0 | tar x -C rootfs
+  longshore export app.tar --platform linux/arm64 -o rootfs.tar.zst
+
+";
+
+/// Options of `export`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXPORT_HELP}{IMAGE_HELP}"))]
+pub(crate) struct ExportArgs {
+    /// The archive or directory to read, or one image of it (IMAGE below)
+    #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
+    pub(crate) source: String,
+    /// Write to this file instead of standard output; one whose name ends in .gz or .zst is compressed
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Take this platform of an index [default: the one that runs here]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub(crate) force: bool,
 }

@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod copy;
 mod edit;
+mod export;
 mod formats;
 mod inspect;
 mod man;
@@ -44,6 +45,7 @@ pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::
         Command::Completions(completions) => completions::run(completions)?,
         Command::Copy(copy) => copy::run(job, copy)?,
         Command::Edit(edit) => edit::run(job, edit)?,
+        Command::Export(export) => export::run(job, export)?,
         Command::Formats(formats) => formats::run(formats)?,
         Command::Inspect(inspect) => inspect::run(&job, inspect)?,
         Command::Man(man) => man::run(man)?,

@@ -1,13 +1,11 @@
 //! IMAGE: where an image is, as people write it, and how it is opened and created.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::ArchiveFiles;
 use super::{FORMATS, Format, Held, Holding, Opening, Place, Target, WriteOptions, by_name};
-use crate::compress::{Encoding, GzipLevel, ZstdLevel};
 use crate::context::Context;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::sink::{Accepts, Sink};
@@ -191,22 +189,9 @@ pub fn create(location: &Location, options: &WriteOptions, replace: bool, ctx: &
             return Err(Error::new(ErrorKind::Unsupported, format!("{} is a directory and cannot be a stream", format.name())));
         }
         Place::Directory => Target::Directory { path, replace },
-        Place::Archive if location.is_stdio() => Target::Archive(Destination::Stdout),
-        Place::Archive => {
-            let encoding = whole_encoding(&path);
-            Target::Archive(Destination::File { path, replace, encoding })
-        }
+        Place::Archive => Target::Archive(Destination::at(&path, replace)),
     };
     format.create(&target, options, ctx)
-}
-
-/// How an archive of that name is compressed as a whole.
-fn whole_encoding(path: &Path) -> Option<Encoding> {
-    match path.extension().and_then(OsStr::to_str) {
-        Some("gz" | "tgz") => Some(Encoding::Gzip(GzipLevel::default())),
-        Some("zst" | "tzst") => Some(Encoding::Zstd(ZstdLevel::default())),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

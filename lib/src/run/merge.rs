@@ -3,6 +3,7 @@
 //! The first pass skips contents where the file allows it, and otherwise decodes several layers side by side. The second verifies every layer by
 //! size, digest and diff ID, as any other run does, also where nothing of it is kept.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -18,7 +19,7 @@ use crate::context::{Cancel, Context};
 use crate::digest::{Algorithm, DiffId};
 use crate::error::{Context as _, Error, Result};
 use crate::layer::merge::{Change, Loose, Merge};
-use crate::layer::tree::{Placed, Tree};
+use crate::layer::tree::{EntryId, Placed, Tree};
 use crate::plan::{LayerPlan, MergeInput, MergePlan, Plan};
 use crate::pool::{Buffer, CHUNK, DigestStream, ParallelEncoder, Pool, lock};
 use crate::sink::Written;
@@ -130,6 +131,29 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// Looks at every entry of every layer, base first, without its content: the layer, the entry, and whether it is part of the merged layer,
+    /// perhaps with another name.
+    pub(crate) fn visit(&self, merge: &Merge, see: &mut dyn FnMut(usize, Entry, Fate<'_>) -> Result<()>) -> Result<()> {
+        let loose: HashMap<EntryId, Option<&Change>> =
+            merge.early.iter().chain(&merge.late).map(|loose| (loose.entry, loose.change.as_ref())).collect();
+        for (layer, kept) in (0..).zip(&merge.layers) {
+            let label = || self.input(usize::from(layer)).label.clone();
+            let mut entries = RawEntries::new(self.unverified(usize::from(layer), self.cancel)?, TarLimits::default());
+            let mut ordinal = 0;
+            while let Some(entry) = entries.next_entry().context(label)? {
+                self.cancel.poll()?;
+                let fate = match loose.get(&EntryId { layer, ordinal }) {
+                    Some(change) => Fate::Kept(*change),
+                    None if kept.has(ordinal) => Fate::Kept(kept.change(ordinal)),
+                    None => Fate::Hidden,
+                };
+                see(usize::from(layer), entry, fate)?;
+                ordinal += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Copies headers that are not written in their layer's place into a temporary file, in the order in which they are wanted.
     fn fetch(&self, wanted: &[Loose]) -> Result<Option<(File, Vec<(u64, u64)>)>> {
         if wanted.is_empty() {
@@ -164,6 +188,31 @@ impl<'a> Layers<'a> {
         }
         Ok(Some((file, spans)))
     }
+}
+
+/// What becomes of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fate<'a> {
+    /// It is part of the merged layer, perhaps with another name.
+    Kept(Option<&'a Change>),
+    /// A newer layer hides it, or it is a mark itself.
+    Hidden,
+}
+
+/// Does `work` with layers merged: a plain tar, verified once its end was read.
+pub(crate) fn with_merged<T>(
+    plan: &MergePlan,
+    source: &dyn Source,
+    ctx: &Context,
+    work: impl FnOnce(&Merge, &mut Merged<'_>) -> Result<T>,
+) -> Result<(T, Counts)> {
+    ctx.progress.begin(0, "the merged layers", plan.size());
+    let layers = Layers { plan, source, ctx, cancel: &ctx.cancel, task: 0 };
+    let merge = layers.index()?;
+    let mut merged = Merged::new(layers, &merge)?;
+    let done = work(&merge, &mut merged)?;
+    ctx.progress.end(0);
+    Ok((done, merged.counts))
 }
 
 /// A plan in which merged layers are known, where the destination needs that before they are written: they are merged once more for it.

@@ -8,7 +8,7 @@
 //! pool                     digest     digest (diff ID)     encode ─ digest
 //! ```
 
-mod merge;
+pub(crate) mod merge;
 mod stored;
 pub(crate) mod transfer;
 

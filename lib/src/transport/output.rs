@@ -1,5 +1,6 @@
 //! Archives to write: a file that appears when it is complete, or a stream.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use rustix::event::PollFlags;
 
 use super::input::wait;
-use crate::compress::Encoding;
+use crate::compress::{Encoding, GzipLevel, ZstdLevel};
 use crate::context::{Cancel, Context};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::pool::{Buffer, ParallelEncoder, Pool, lock};
@@ -68,6 +69,21 @@ impl std::fmt::Debug for Medium {
             Self::File(_) => "File",
             Self::Stream(_) => "Stream",
         })
+    }
+}
+
+impl Destination {
+    /// The file at a path, compressed as a whole where its name says so, or standard output for `-`.
+    pub fn at(path: &Path, replace: bool) -> Self {
+        if path.as_os_str() == "-" {
+            return Self::Stdout;
+        }
+        let encoding = match path.extension().and_then(OsStr::to_str) {
+            Some("gz" | "tgz") => Some(Encoding::Gzip(GzipLevel::default())),
+            Some("zst" | "tzst") => Some(Encoding::Zstd(ZstdLevel::default())),
+            _ => None,
+        };
+        Self::File { path: path.to_owned(), replace, encoding }
     }
 }
 
