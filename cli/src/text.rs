@@ -17,12 +17,13 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[at])
 }
 
-/// `1 layer`, `7 layers`.
+/// `1 layer`, `7 layers`, `7 entries`.
 pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
-    let plural = match noun.strip_suffix('x') {
-        Some(stem) => format!("{stem}xes"),
-        None => format!("{noun}s"),
+    let plural = match (noun.strip_suffix('x'), noun.strip_suffix("ry")) {
+        (Some(stem), _) => format!("{stem}xes"),
+        (_, Some(stem)) => format!("{stem}ries"),
+        _ => format!("{noun}s"),
     };
     if number == 1 { format!("1 {noun}") } else { format!("{number} {plural}") }
 }

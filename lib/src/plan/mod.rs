@@ -197,7 +197,8 @@ impl fmt::Display for Plan {
         for (at, image) in self.images.iter().enumerate() {
             let names = self.names(at);
             let names = if names.is_empty() { "(no name)".to_owned() } else { names.join(", ") };
-            writeln!(f, "image {} {} {names}", image.config.digest(), image.config.platform())?;
+            let id = if image.merged { "(new)".to_owned() } else { image.config.digest().to_string() };
+            writeln!(f, "image {id} {} {names}", image.config.platform())?;
             for (position, layer) in image.layers.iter().enumerate() {
                 match layer.blob {
                     Some(blob) => writeln!(f, "  layer {position}: {}", self.blobs[blob])?,
@@ -206,7 +207,8 @@ impl fmt::Display for Plan {
                 }
             }
         }
-        let artifacts = self.blobs.iter().filter(|blob| blob.known.diff_id.is_none());
+        let is_artifact = |blob: &&PlannedBlob| blob.known.diff_id.is_none() && !matches!(blob.action, LayerPlan::Merge(_));
+        let artifacts = self.blobs.iter().filter(is_artifact);
         for blob in artifacts {
             writeln!(f, "{blob}")?;
         }
