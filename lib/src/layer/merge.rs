@@ -1,6 +1,7 @@
 //! Which entries of which layers make up the merged layer, and in what order: decided from the [`Tree`] alone, before a content is read.
 //!
 //! ```text
+//! first     whiteouts of what layers below have where there is a directory without an entry now
 //! early     directories that a child in a newer layer needs before them
 //! layers    newest first, each from front to back: what is kept of it; so a directory comes with its newest attributes, before its children
 //! late      hard links of a newer layer than the file they lead to
@@ -12,13 +13,15 @@
 
 use std::collections::BTreeMap;
 
-use super::tree::{BELOW, EntryId, HIDES, MOVED, NONE, OPAQUE, ROOT, State, TO_FIRST, Tree};
+use super::tree::{BELOW, DESCRIBED, EntryId, HIDES, MOVED, NONE, OPAQUE, ROOT, State, TO_FIRST, Tree};
 
 /// What is kept of layers that become one.
 #[derive(Debug, Default)]
 pub struct Merge {
     /// For each layer, base first, what is kept of it.
     pub layers: Vec<Kept>,
+    /// Names of whiteouts that come before everything else.
+    pub first: Vec<Vec<u8>>,
     /// Headers that come before all layers, parents first.
     pub early: Vec<Loose>,
     /// Headers that come after all layers.
@@ -144,7 +147,8 @@ impl Builder<'_> {
         let tree = self.tree;
         let is = tree.nodes[node as usize];
         let moved = is.flags & MOVED != 0;
-        let change = |changed: bool, link: Option<u32>| changed.then(|| Change { path: tree.path(node), link: link.map(|link| tree.path(link)) });
+        let change =
+            |changed: bool, link: Option<u32>| changed.then(|| Change { path: tree.path(node), link: link.map(|link| tree.path(link)) });
         match is.state {
             State::Absent | State::Implied => (Place::Nowhere, None),
             _ if !tree.is_merged(is.entry) => (Place::Nowhere, None),
@@ -217,10 +221,15 @@ impl Builder<'_> {
             let parent = node.parent as usize;
             let hidden = at != ROOT && (covered[parent] || opaque[parent] || !is_directory(tree.nodes[parent].state));
             covered[at as usize] = hidden;
+            if node.state == State::Implied && node.flags & DESCRIBED != 0 {
+                self.merge.first.push(whiteout(&tree.path(at)));
+                covered[at as usize] = true;
+                continue;
+            }
             let mark = match node.state {
                 _ if hidden => None,
-                State::Absent => Some(marked(&tree.path(node.parent), b".wh.", tree.path(at).rsplit(|byte| *byte == b'/').next().unwrap_or(b""))),
-                _ if opaque[at as usize] => Some(marked(&tree.path(at), OPAQUE, b"")),
+                State::Absent => Some(whiteout(&tree.path(at))),
+                _ if opaque[at as usize] => Some([&tree.path(at)[..], if at == ROOT { b"" } else { b"/" }, OPAQUE].concat()),
                 _ => None,
             };
             self.merge.marks.extend(mark);
@@ -228,11 +237,12 @@ impl Builder<'_> {
                 covered[at as usize] = true;
             }
         }
-        self.merge.entries += self.merge.marks.len() as u64;
+        self.merge.entries += (self.merge.marks.len() + self.merge.first.len()) as u64;
     }
 }
 
-fn marked(directory: &[u8], mark: &[u8], name: &[u8]) -> Vec<u8> {
-    let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
-    [directory, slash, mark, name].concat()
+/// The name of the whiteout of a path.
+fn whiteout(path: &[u8]) -> Vec<u8> {
+    let name = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    [&path[..name], b".wh.", &path[name..]].concat()
 }

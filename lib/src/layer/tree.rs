@@ -87,8 +87,12 @@ pub(super) const BELOW: u8 = 2;
 pub(super) const HIDES: u8 = 4;
 /// Of a hard link: its own target is the name that the file had first.
 pub(super) const TO_FIRST: u8 = 8;
+/// Before the layers that are merged, an entry described it.
+pub(super) const DESCRIBED: u8 = 16;
 /// It hangs among its parent's children.
-const HUNG: u8 = 16;
+const HUNG: u8 = 32;
+/// What stays whatever becomes of a node.
+const KEPT: u8 = BELOW | DESCRIBED | HUNG;
 
 /// A file with several names.
 #[derive(Debug, Clone, Copy)]
@@ -218,7 +222,7 @@ impl Tree {
     pub fn merge_from_here(&mut self) {
         self.below = self.layer;
         for node in self.nodes.iter_mut().filter(|node| node.state != State::Absent) {
-            node.flags = (node.flags & !HIDES) | BELOW;
+            node.flags = (node.flags & !HIDES) | BELOW | if node.state == State::Implied { 0 } else { DESCRIBED };
         }
     }
 
@@ -270,16 +274,15 @@ impl Tree {
                     return Err(missing(path, &placed.link));
                 }
                 let inode = self.shared(target)?;
-                let to_first = self.inodes[inode as usize].first == target && RootPath::parse_layer(&placed.link).is_ok_and(|own| {
-                    own.as_bytes() == self.path(target)
-                });
+                let to_first = self.inodes[inode as usize].first == target
+                    && RootPath::parse_layer(&placed.link).is_ok_and(|own| own.as_bytes() == self.path(target));
                 (State::Linked, inode, if to_first { TO_FIRST } else { 0 })
             }
         };
         self.fresh(node);
         let node = &mut self.nodes[node as usize];
         (node.state, node.entry, node.data) = (state, entry, data);
-        node.flags = (node.flags & (BELOW | HUNG)) | flags;
+        node.flags = (node.flags & KEPT) | flags;
         Ok(())
     }
 
@@ -292,7 +295,7 @@ impl Tree {
         let hides = if node.flags & BELOW == 0 { 0 } else { HIDES };
         let node = &mut self.nodes[at as usize];
         (node.state, node.data) = (State::Absent, NONE);
-        node.flags = (node.flags & (BELOW | HUNG)) | hides;
+        node.flags = (node.flags & KEPT) | hides;
     }
 
     /// The file that a hard link leads to.
@@ -435,7 +438,8 @@ impl Tree {
             self.hang(node);
             return Ok(node);
         }
-        let node = u32::try_from(self.nodes.len()).ok().filter(|node| *node != NONE).ok_or_else(|| Error::limit("more than 4 billion names"))?;
+        let node =
+            u32::try_from(self.nodes.len()).ok().filter(|node| *node != NONE).ok_or_else(|| Error::limit("more than 4 billion names"))?;
         let name_len = u16::try_from(name.len()).map_err(|_| Error::limit("a name of more than 65,535 bytes"))?;
         let at = self.text(name, false)?;
         let entry = EntryId { layer: self.layer, ordinal: 0 };

@@ -177,7 +177,10 @@ impl Planner<'_> {
         let newest = plan.layers.last().ok_or_else(|| Error::invalid("it has no layers"))?;
         let (blob, stored) = (newest.blob, newest.compression);
         // Where layers are kept as they are, the merged one is as the newest of them is.
-        let keep = matches!((self.options.compress, self.plan.accepts.default_compress), (Some(Compress::Keep), _) | (None, DefaultCompress::Keep));
+        let keep = matches!(
+            (self.options.compress, self.plan.accepts.default_compress),
+            (Some(Compress::Keep), _) | (None, DefaultCompress::Keep)
+        );
         plan.encoding = match self.action(if keep { stored } else { Compression::None })? {
             LayerPlan::Recode(encoding) => encoding,
             _ if keep => Encoding::like(stored),
@@ -185,8 +188,10 @@ impl Planner<'_> {
         };
         let key = Key::Merged(squash::key(&plan), kept);
         let count = plan.layers.len() - kept;
-        let label = if count == 1 { plan.layers[kept].label.clone() } else { format!("the merged layers {kept} to {}", plan.layers.len() - 1) };
-        let planned = PlannedBlob { blob, action: LayerPlan::Merge(plan.into()), known: Known::default(), compression: Compression::None, label };
+        let label =
+            if count == 1 { plan.layers[kept].label.clone() } else { format!("the merged layers {kept} to {}", plan.layers.len() - 1) };
+        let planned =
+            PlannedBlob { blob, action: LayerPlan::Merge(plan.into()), known: Known::default(), compression: Compression::None, label };
         let blobs = &mut self.plan.blobs;
         Ok(*self.keys.entry(key).or_insert_with(|| {
             blobs.push(planned);

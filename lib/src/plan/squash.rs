@@ -91,13 +91,12 @@ impl Keep {
         match self {
             Self::First(0) => Ok(0),
             Self::First(kept) if *kept < count => Ok(*kept),
-            Self::First(kept) => {
-                Err(Error::invalid(format_args!("it has {}, and nothing is left to merge above {kept}", layers(count))))
-            }
+            Self::First(kept) => Err(Error::invalid(format_args!("it has {}, and nothing is left to merge above {kept}", layers(count)))),
             Self::AllBut(merged) if *merged <= count => Ok(count - merged),
             Self::AllBut(merged) => Err(Error::invalid(format_args!("it has {}, not {merged} to merge", layers(count)))),
             Self::Base(bases) => {
-                let is_below = |base: &&Vec<DiffId>| base.len() < count && base.iter().zip(&image.layers).all(|(id, layer)| *id == layer.diff_id);
+                let is_below =
+                    |base: &&Vec<DiffId>| base.len() < count && base.iter().zip(&image.layers).all(|(id, layer)| *id == layer.diff_id);
                 let longest = bases.iter().filter(is_below).map(Vec::len).max();
                 longest.ok_or_else(|| Error::mismatch("it is not built on the base that --from names, with layers of its own"))
             }
@@ -220,7 +219,9 @@ fn settle(image: &mut PlannedImage, written: &[Option<Written>]) -> Result<()> {
 /// A name with something added to its tag.
 pub(super) fn suffixed(name: &Name, suffix: &str) -> Result<Name> {
     match name {
-        Name::Reference(reference) => Ok(Name::Reference(Reference::parse(&format!("{}{suffix}", reference.full())).map_err(Error::invalid)?)),
+        Name::Reference(reference) => {
+            Ok(Name::Reference(Reference::parse(&format!("{}{suffix}", reference.full())).map_err(Error::invalid)?))
+        }
         Name::Text(text) => Ok(Name::Text(format!("{text}{suffix}"))),
     }
 }

@@ -270,6 +270,7 @@ pub(crate) struct Merged<'a> {
 
 /// What comes next.
 enum Step {
+    First(usize),
     Early(usize),
     /// The layers up to this one, exclusively.
     Layers(usize),
@@ -301,7 +302,7 @@ impl<'a> Merged<'a> {
     pub(crate) fn new(layers: Layers<'a>, merge: &'a Merge) -> Result<Self> {
         let (early, late) = (layers.fetch(&merge.early)?, layers.fetch(&merge.late)?);
         let counts = Counts::default();
-        Ok(Self { layers, merge, early, late, step: Step::Early(0), ready: Vec::new(), at: 0, reading: None, counts })
+        Ok(Self { layers, merge, early, late, step: Step::First(0), ready: Vec::new(), at: 0, reading: None, counts })
     }
 
     /// Reads all of it, and hands it on compressed as wanted.
@@ -346,6 +347,9 @@ impl<'a> Merged<'a> {
         self.ready.clear();
         self.at = 0;
         match self.step {
+            Step::First(at) => {
+                self.step = if self.mark(self.merge.first.get(at))? { Step::First(at + 1) } else { Step::Early(0) };
+            }
             Step::Early(at) => {
                 self.step = if load(self.early.as_ref(), at, &mut self.ready)? {
                     Step::Early(at + 1)
@@ -364,19 +368,23 @@ impl<'a> Merged<'a> {
             Step::Late(at) => {
                 self.step = if load(self.late.as_ref(), at, &mut self.ready)? { Step::Late(at + 1) } else { Step::Marks(0) };
             }
-            Step::Marks(at) => match self.merge.marks.get(at) {
-                Some(mark) => {
-                    let header = Header { path: mark.clone(), ..Header::default() };
-                    self.ready = header.to_blocks().map_err(Error::from)?;
+            Step::Marks(at) => {
+                if self.mark(self.merge.marks.get(at))? {
                     self.step = Step::Marks(at + 1);
-                }
-                None => {
+                } else {
                     self.ready.extend_from_slice(&END);
                     self.step = Step::End;
                 }
-            },
+            }
             Step::End => return Ok(false),
         }
+        Ok(true)
+    }
+
+    /// Readies a whiteout or opaque mark; false where there is none.
+    fn mark(&mut self, name: Option<&Vec<u8>>) -> Result<bool> {
+        let Some(name) = name else { return Ok(false) };
+        self.ready = Header { path: name.clone(), ..Header::default() }.to_blocks().map_err(Error::from)?;
         Ok(true)
     }
 
@@ -406,13 +414,8 @@ impl<'a> Merged<'a> {
                 None => self.ready.extend_from_slice(reading.entries.headers()),
                 Some(change) => {
                     self.ready = renamed(&entry, change).context(label)?;
-                    reading.filling = entry.sparse.map(|sparse| Filling {
-                        pieces: sparse.map.into_iter(),
-                        hole: 0,
-                        data: 0,
-                        at: 0,
-                        size: sparse.size,
-                    });
+                    reading.filling =
+                        entry.sparse.map(|sparse| Filling { pieces: sparse.map.into_iter(), hole: 0, data: 0, at: 0, size: sparse.size });
                 }
             }
             return Ok(());

@@ -226,14 +226,7 @@ pub(crate) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    pub(crate) fn open(
-        source: &dyn Source,
-        blob: BlobId,
-        known: Known,
-        task: usize,
-        ctx: &'a Context,
-        cancel: &'a Cancel,
-    ) -> Result<Self> {
+    pub(crate) fn open(source: &dyn Source, blob: BlobId, known: Known, task: usize, ctx: &'a Context, cancel: &'a Cancel) -> Result<Self> {
         let algorithm = known.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let (digest, pool) = (ctx.pool.digest(algorithm), &ctx.pool);
         let reader = source.open(blob, 0)?;

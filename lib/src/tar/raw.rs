@@ -239,7 +239,8 @@ mod tests {
         archive.extend([&b"first"[..], &[7; 507]].concat());
         archive.extend(header(&[b'n'; 300], 512));
         archive.extend([b'2'; 512]);
-        let global = Header { path: b"pax".to_vec(), kind: crate::tar::Kind::Other(b'g'), size: 13, format: HeaderFormat::Gnu, ..Header::default() };
+        let global =
+            Header { path: b"pax".to_vec(), kind: crate::tar::Kind::Other(b'g'), size: 13, format: HeaderFormat::Gnu, ..Header::default() };
         let global = [&global.to_blocks().unwrap()[..], b"13 comment=x\n", &[0; 499]].concat();
         let input = [&global[..], &archive, &END].concat();
         let mut entries = RawEntries::new(BySkimming::new(input.as_slice()), TarLimits::default());
