@@ -8,9 +8,11 @@
 //! pool                     digest     digest (diff ID)     encode ─ digest
 //! ```
 
+pub(crate) mod layers;
 pub(crate) mod merge;
 mod stored;
 pub(crate) mod transfer;
+mod verified;
 
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -4,7 +4,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::merge::{Layers, Merged};
+use super::layers::Layers;
+use super::merge::Merged;
 use crate::catalog::{BlobId, Known};
 use crate::compress::{Compression, Encoding, SNIFF, decoder, sniff};
 use crate::context::{Cancel, Context, Progress};

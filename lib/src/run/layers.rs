@@ -1,0 +1,269 @@
+//! The layers that are merged, read for their names: contents are skipped where the file allows it, and otherwise several layers are decoded
+//! side by side. Nothing is verified here: `merge` does that to what is written.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::compress::{Compression, decoder};
+use crate::context::{Cancel, Context};
+use crate::error::{Context as _, Error, Result};
+use crate::layer::merge::{Change, Loose, Merge};
+use crate::layer::tree::{EntryId, Placed, Tree};
+use crate::plan::{MergeInput, MergePlan};
+use crate::pool::{CHUNK, lock};
+use crate::source::Source;
+use crate::tar::{BySkimming, Entry, Header, Kind, RawEntries, Skip, TarLimits};
+
+/// Entries that a reader of names hands over at once, and how many such batches may wait.
+const BATCH: usize = 256;
+const BATCHES: usize = 64;
+
+/// What a first reader of a file keeps in memory.
+const WINDOW: usize = 32 << 10;
+
+/// What layers are merged from, and who may stop it.
+#[derive(Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    pub(crate) plan: &'a MergePlan,
+    pub(crate) source: &'a dyn Source,
+    pub(crate) ctx: &'a Context,
+    pub(crate) cancel: &'a Cancel,
+    /// What progress is told of.
+    pub(crate) task: usize,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn input(&self, layer: usize) -> &'a MergeInput {
+        &self.plan.layers[layer]
+    }
+
+    /// Decides what is kept: reads the names of all layers.
+    pub(crate) fn index(&self) -> Result<Merge> {
+        let mut tree = Tree::default();
+        let count = self.plan.layers.len();
+        let cancel = self.cancel.child();
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(BATCHES)).unzip();
+        let senders: Vec<Mutex<Option<Sender<_>>>> = senders.into_iter().map(|sender| Mutex::new(Some(sender))).collect();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..self.ctx.pool.threads().min(count) {
+                scope.spawn(|| {
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(sender) = senders.get(at).and_then(|sender| lock(sender).take()) else { break };
+                        if let Err(error) = self.names(at, &sender, &cancel) {
+                            // Nobody waits for it any more where this fails.
+                            let _ = sender.send(Err(error));
+                        }
+                    }
+                });
+            }
+            let result = self.grow(&mut tree, receivers);
+            // Those who still read stop at once.
+            cancel.cancel();
+            result
+        })?;
+        Ok(Merge::from(&tree))
+    }
+
+    /// Applies all layers to a tree, as their names come.
+    fn grow(&self, tree: &mut Tree, receivers: Vec<Receiver<Result<Vec<Placed>>>>) -> Result<()> {
+        for (at, receiver) in receivers.into_iter().enumerate() {
+            if at == self.plan.below {
+                tree.merge_from_here();
+            }
+            let label = || self.input(at).label.clone();
+            for batch in receiver {
+                self.cancel.poll()?;
+                batch.and_then(|batch| batch.iter().try_for_each(|placed| tree.apply(placed))).context(label)?;
+            }
+            tree.end_layer().context(label)?;
+        }
+        if self.plan.below == self.plan.layers.len() {
+            tree.merge_from_here();
+        }
+        Ok(())
+    }
+
+    /// Reads the names of one layer.
+    fn names(&self, layer: usize, to: &Sender<Result<Vec<Placed>>>, cancel: &Cancel) -> Result<()> {
+        let mut entries = RawEntries::new(self.unverified(layer, cancel)?, TarLimits::default());
+        loop {
+            cancel.poll()?;
+            let mut batch = Vec::with_capacity(BATCH);
+            let mut bytes = 0;
+            while batch.len() < BATCH && bytes < BATCH * 256 {
+                let Some(Entry { path, link, kind, .. }) = entries.next_entry()? else { break };
+                bytes += path.len() + link.len();
+                batch.push(Placed { path, link, kind });
+            }
+            if batch.is_empty() || to.send(Ok(batch)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The plain tar of a layer, as it is: the second pass verifies it.
+    fn unverified<'r>(&self, layer: usize, cancel: &'r Cancel) -> Result<Box<dyn Skip + Send + 'r>>
+    where
+        'a: 'r,
+    {
+        let input = self.input(layer);
+        match self.source.file(input.blob) {
+            Some((file, range)) if input.compression == Compression::None => Ok(Box::new(Window::new(file, range.start, range.end))),
+            _ => {
+                let stored = Polling { input: self.source.open(input.blob, 0)?, cancel };
+                let plain = decoder(input.compression, stored, (&self.ctx.limits).into())?;
+                Ok(Box::new(BySkimming::new(BufReader::with_capacity(CHUNK, plain))))
+            }
+        }
+    }
+
+    /// Looks at every entry of every layer, base first, without its content: the layer, the entry, and whether it is part of the merged layer,
+    /// perhaps with another name.
+    pub(crate) fn visit(&self, merge: &Merge, see: &mut dyn FnMut(usize, Entry, Fate<'_>) -> Result<()>) -> Result<()> {
+        let loose: HashMap<EntryId, Option<&Change>> =
+            merge.early.iter().chain(&merge.late).map(|loose| (loose.entry, loose.change.as_ref())).collect();
+        for (layer, kept) in (0..).zip(&merge.layers) {
+            let label = || self.input(usize::from(layer)).label.clone();
+            let mut entries = RawEntries::new(self.unverified(usize::from(layer), self.cancel)?, TarLimits::default());
+            let mut ordinal = 0;
+            while let Some(entry) = entries.next_entry().context(label)? {
+                self.cancel.poll()?;
+                let fate = match loose.get(&EntryId { layer, ordinal }) {
+                    Some(change) => Fate::Kept(*change),
+                    None if kept.has(ordinal) => Fate::Kept(kept.change(ordinal)),
+                    None => Fate::Hidden,
+                };
+                see(usize::from(layer), entry, fate)?;
+                ordinal += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies headers that are not written in their layer's place into a temporary file, in the order in which they are wanted.
+    pub(super) fn fetch(&self, wanted: &[Loose]) -> Result<Option<(File, Vec<(u64, u64)>)>> {
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let mut file = crate::spool::anonymous(&self.ctx.temp)?;
+        let mut spans = vec![(0, 0); wanted.len()];
+        let mut order: Vec<usize> = (0..wanted.len()).collect();
+        order.sort_by_key(|at| wanted[*at].entry);
+        let mut order = order.into_iter().peekable();
+        let mut at = 0;
+        while let Some(layer) = order.peek().map(|first| usize::from(wanted[*first].entry.layer)) {
+            let mut entries = RawEntries::new(self.unverified(layer, self.cancel)?, TarLimits::default());
+            let mut ordinal = 0;
+            while let Some(position) = order.next_if(|next| usize::from(wanted[*next].entry.layer) == layer) {
+                let entry = loop {
+                    let entry = entries.next_entry()?.ok_or_else(|| changed(&self.input(layer).label))?;
+                    ordinal += 1;
+                    if ordinal > wanted[position].entry.ordinal {
+                        break entry;
+                    }
+                };
+                self.cancel.poll()?;
+                let blocks = match &wanted[position].change {
+                    Some(change) => renamed(&entry, change)?,
+                    None => entries.headers().to_vec(),
+                };
+                file.write_all(&blocks).context(|| "keeping headers in a temporary file")?;
+                spans[position] = (at, blocks.len() as u64);
+                at += blocks.len() as u64;
+            }
+        }
+        Ok(Some((file, spans)))
+    }
+}
+
+/// What becomes of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fate<'a> {
+    /// It is part of the merged layer, perhaps with another name.
+    Kept(Option<&'a Change>),
+    /// A newer layer hides it, or it is a mark itself.
+    Hidden,
+}
+/// The headers of an entry under another name. A sparse file becomes a plain one, since its map may lie among its headers.
+pub(super) fn renamed(entry: &Entry, change: &Change) -> Result<Vec<u8>> {
+    let mut header = Header::from(entry);
+    header.path.clone_from(&change.path);
+    if entry.kind == Kind::Directory {
+        header.path.push(b'/');
+    }
+    match &change.link {
+        Some(link) => (header.link, header.kind) = (link.clone(), Kind::HardLink),
+        None if entry.kind == Kind::HardLink => return Err(Error::invalid("a hard link without a target")),
+        None => {}
+    }
+    header.to_blocks().map_err(Error::from).context(|| crate::tar::escape_bytes(&entry.path))
+}
+
+fn changed(label: &str) -> Error {
+    Error::invalid("it has changed while it was read").frame(label)
+}
+/// Notices a request to stop.
+struct Polling<'a, R> {
+    input: R,
+    cancel: &'a Cancel,
+}
+
+impl<R: Read> Read for Polling<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.cancel.poll()?;
+        self.input.read(out)
+    }
+}
+
+/// A part of a file, read in windows, so that what is skipped is not read.
+struct Window {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Window {
+    fn new(file: Arc<File>, at: u64, end: u64) -> Self {
+        Self { file, at, end, buffer: Vec::new(), used: 0 }
+    }
+}
+
+impl Read for Window {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.used == self.buffer.len() {
+            let step = usize::try_from(self.end - self.at).map_or(WINDOW, |left| left.min(WINDOW));
+            self.buffer.resize(step, 0);
+            self.used = 0;
+            let read = self.file.read_at(&mut self.buffer, self.at);
+            self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+            self.at += read? as u64;
+        }
+        let step = out.len().min(self.buffer.len() - self.used);
+        out[..step].copy_from_slice(&self.buffer[self.used..self.used + step]);
+        self.used += step;
+        Ok(step)
+    }
+}
+
+impl Skip for Window {
+    fn skip(&mut self, bytes: u64) -> io::Result<u64> {
+        let held = (self.buffer.len() - self.used) as u64;
+        if bytes <= held {
+            self.used += usize::try_from(bytes).unwrap_or(0);
+            return Ok(bytes);
+        }
+        let further = (bytes - held).min(self.end - self.at);
+        (self.used, self.at) = (self.buffer.len(), self.at + further);
+        Ok(held + further)
+    }
+}
