@@ -10,6 +10,7 @@ mod formats;
 mod interop;
 mod malformed;
 mod selection;
+mod squash;
 
 use longshore_testkit::TestEnv;
 

@@ -1,0 +1,262 @@
+//! `squash` and `export`: what people see of it, and what engines make of what it writes.
+
+use longshore_testkit::facts::{Packing, facts};
+use longshore_testkit::images::{Image, Layer, Layout, docker_archive};
+use longshore_testkit::oracle::Tree;
+use longshore_testkit::peers::{Dockerd, Podman, skipped};
+use longshore_testkit::tar::{self, Member};
+use longshore_testkit::{TestEnv, fixture};
+use serde_json::{Value, json};
+
+use crate::env;
+
+fn with_kitchen() -> TestEnv {
+    let env = env();
+    env.fixture("kitchen.tar", "in.tar");
+    env
+}
+
+fn config(env: &TestEnv, path: &str) -> Value {
+    serde_json::from_slice(&facts(&env.path(path)).only().config).unwrap()
+}
+
+/// The root file system of an image, as `export` writes it.
+fn rows(env: &TestEnv, image: &str) -> String {
+    Tree::of_tar(&env.ok(&format!("export {image}")).stdout).rows()
+}
+
+fn kitchen_rows() -> String {
+    std::fs::read_to_string(fixture("kitchen-rootfs.txt")).unwrap()
+}
+
+#[test]
+fn kitchen_is_the_same_in_every_format_and_dialect() {
+    let env = with_kitchen();
+    assert_eq!(rows(&env, "in.tar"), kitchen_rows());
+    for dialect in ["docker", "classic", "podman", "crane", "bazel", "google", "v1"] {
+        env.ok(&format!("squash in.tar {dialect}.tar --dialect {dialect}"));
+        let inspected = env.ok(&format!("inspect {dialect}.tar --json")).json();
+        assert_eq!(inspected["entries"][0]["image"]["layers"].as_array().unwrap().len(), 1, "{dialect}");
+        assert_eq!(rows(&env, &format!("{dialect}.tar")), kitchen_rows(), "{dialect}");
+        env.ok(&format!("check {dialect}.tar"));
+    }
+    for to in ["oci:oci", "oci-archive:oci.tar", "dir:dir"] {
+        env.ok(&format!("squash in.tar {to}"));
+        assert_eq!(rows(&env, to), kitchen_rows(), "{to}");
+        env.ok(&format!("check {to}"));
+    }
+    env.assert_no_leftovers();
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_threads_or_on_how_layers_are_stored() {
+    let env = with_kitchen();
+    env.ok("copy in.tar oci:gzip");
+    env.ok("copy in.tar oci:zstd --compress zstd");
+    env.ok("export in.tar -o plain.tar");
+    env.ok("export oci:gzip:@0 -o gzip.tar --threads 1");
+    env.ok("export oci:zstd:@0 -o zstd.tar --threads 4");
+    env.ok("export in.tar -o whole.tar.gz");
+    assert_eq!(env.read("plain.tar"), env.read("gzip.tar"));
+    assert_eq!(env.read("plain.tar"), env.read("zstd.tar"));
+    assert_eq!(env.read("plain.tar"), longshore_testkit::facts::unpack(&env.read("whole.tar.gz")));
+    env.ok("squash in.tar one.tar --threads 1");
+    env.ok("squash in.tar four.tar --threads 4");
+    assert_eq!(env.read("one.tar"), env.read("four.tar"));
+    let piped = env.run_with_input("squash - -", &env.read("in.tar")).exited(0);
+    assert_eq!(piped.stdout, env.read("one.tar"));
+    assert!(piped.stderr.contains("spooled"), "{}", piped.stderr);
+}
+
+#[test]
+fn the_config_keeps_all_but_diff_ids_and_tells_what_was_merged() {
+    let env = with_kitchen();
+    let before = config(&env, "in.tar");
+    for (flags, kept, which) in [("", 0, "all 5 layers"), ("--from 2", 2, "layers 2 to 4"), ("--last 4", 1, "layers 1 to 4")] {
+        env.ok(&format!("squash in.tar out.tar --force {flags}"));
+        let mut after = config(&env, "out.tar");
+        let found = facts(&env.path("out.tar")).only().clone();
+        assert_eq!(after["rootfs"]["diff_ids"], json!(found.diff_ids));
+        assert_eq!(found.diff_ids[..kept], facts(&env.path("in.tar")).only().diff_ids[..kept]);
+        let history = after["history"].as_array().unwrap().clone();
+        assert_eq!(history.len(), before["history"].as_array().unwrap().len() + 1);
+        assert_eq!(history.iter().filter(|step| step["empty_layer"] != true).count(), kept + 1, "{flags}");
+        let last = history.last().unwrap();
+        let comment = format!("merges {which} of {}", facts(&env.path("in.tar")).images.keys().next().unwrap());
+        assert_eq!(*last, json!({ "created": before["created"], "created_by": "longshore squash", "comment": comment }));
+        for (step, mut told) in before["history"].as_array().unwrap().iter().zip(history) {
+            told.as_object_mut().unwrap().remove("empty_layer");
+            let mut step = step.clone();
+            step.as_object_mut().unwrap().remove("empty_layer");
+            assert_eq!(told, step);
+        }
+        (after["rootfs"], after["history"]) = (before["rootfs"].clone(), before["history"].clone());
+        assert_eq!(after, before, "{flags}");
+    }
+    env.ok("squash in.tar out.tar --force --created 2020-01-01T00:00:00Z");
+    assert_eq!(config(&env, "out.tar")["created"], "2020-01-01T00:00:00Z");
+}
+
+#[test]
+fn layers_of_a_base_image_stay() {
+    let env = env();
+    let base = Image::new("base:1").layer("etc/\netc/one=1").layer("etc/\netc/two=2");
+    let app = base.clone().layer("etc/\netc/.wh.one=\netc/.wh.two=\netc/three=3").layer("etc/\netc/three=4\netc/.wh.never=");
+    let app = Image { names: vec!["app:1".to_owned()], ..app };
+    env.write("base.tar", docker_archive(&[base]).bytes());
+    env.write("app.tar", docker_archive(&[app]).bytes());
+    env.ok("squash app.tar out.tar --from base.tar");
+    let found = facts(&env.path("out.tar")).only().clone();
+    assert_eq!(found.diff_ids[..2], facts(&env.path("app.tar")).only().diff_ids[..2]);
+    assert_eq!(rows(&env, "out.tar"), rows(&env, "app.tar"));
+    let archive = tar::read(&env.read("out.tar"));
+    let name = format!("blobs/{}", found.diff_ids[2].replace(':', "/"));
+    let merged = tar::read(&archive.iter().find(|member| member.text() == name).unwrap().data);
+    let names: Vec<_> = merged.iter().map(Member::text).collect();
+    assert_eq!(names, ["etc/", "etc/three", "etc/.wh.one", "etc/.wh.two"], "whiteouts that hide something, and no others");
+    env.fails(1, "squash base.tar out2.tar --from app.tar").says(&["not built on the base"]);
+    env.fails(1, "squash base.tar out2.tar --from 2").says(&["it has 2 layers", "above 2"]);
+    env.fails(1, "squash base.tar out2.tar --last 3").says(&["it has 2 layers, not 3"]);
+    env.fails(2, "squash base.tar out2.tar --last 0");
+    env.fails(2, "squash base.tar out2.tar --last 1 --from 1");
+    env.assert_no_leftovers();
+}
+
+#[test]
+fn all_images_and_platforms_at_once() {
+    let env = env();
+    let one =
+        |name: &str, platform: &str| Image::new(name).platform(platform).layer("a=1").with(Layer::new(".wh.a=\nb=2").packed(Packing::Gzip));
+    env.write("two.tar", docker_archive(&[one("a:1", "linux/amd64"), one("b:1", "linux/arm64")]).bytes());
+    env.ok("squash two.tar out.tar");
+    let found = facts(&env.path("out.tar"));
+    assert_eq!(found.images.len(), 2);
+    assert!(found.images.values().all(|image| image.diff_ids.len() == 1));
+    let mut layout = Layout::new();
+    let manifests: Vec<_> = ["linux/amd64", "linux/arm64"].iter().map(|platform| layout.image(&one("", platform))).collect();
+    let index = layout.index(&manifests);
+    layout.root(index, Some("a:1"));
+    layout.archive().write_dir(&env.path("multi"));
+    env.ok("squash oci:multi oci:out");
+    let found = facts(&env.path("out"));
+    assert_eq!((found.images.len(), found.roots.len()), (2, 1));
+    assert!(found.images.values().all(|image| image.diff_ids.len() == 1));
+    env.ok("check oci:out");
+    let arm = env.ok("export oci:multi --platform linux/arm64").stdout;
+    assert_eq!(tar::read(&arm).iter().map(Member::text).collect::<Vec<_>>(), ["b"]);
+    env.fails(1, "export two.tar -o x.tar").says(&["2 images", "choose one"]);
+    env.fails(1, "export oci:multi --platform linux/s390x -o x.tar").says(&["linux/s390x", "linux/amd64"]);
+}
+
+#[test]
+fn v1_archives_get_the_suffix_of_quay() {
+    let env = with_kitchen();
+    env.ok("squash in.tar out.tar --dialect v1 --squash-tag-suffix");
+    let members = tar::read(&env.read("out.tar"));
+    let repositories: Value = serde_json::from_slice(&members.iter().find(|member| member.text() == "repositories").unwrap().data).unwrap();
+    let id = members[0].text().split('/').next().unwrap().to_owned();
+    assert_eq!(repositories, json!({ "kitchen": { "1.squash": id }, "example.com/team/kitchen": { "latest.squash": id } }));
+    assert_eq!(members.iter().filter(|member| member.text().ends_with("/layer.tar")).count(), 1);
+    assert_eq!(rows(&env, "docker-archive:out.tar"), kitchen_rows());
+}
+
+#[test]
+fn what_no_engine_would_place_is_refused() {
+    let env = env();
+    let link = |name: &str, target: &str| Member::other(b'1', name, target);
+    let file = |name: &str| Member::file(name, "x");
+    let cases: Vec<(Vec<Vec<Member>>, &str)> = vec![
+        (vec![vec![link("a", "b")]], "hard link `a` points to `b`, which is not there"),
+        (vec![vec![link("a", "b"), file("b")]], "hard link `a` points to `b`, which is not there"),
+        (vec![vec![file("b")], vec![file(".wh.b"), link("a", "b")]], "hard link `a` points to `b`, which is not there"),
+        (vec![vec![Member::dir("d/"), link("a", "d")]], "hard link `a` points to the directory `d`"),
+        (vec![vec![file("a"), link("a", "a")]], "hard link `a` points to itself"),
+        (vec![vec![file("a"), link("b", "../a")]], "contains `..`"),
+        (vec![vec![file("a"), file("a/b")]], "entry `a/b` lies below `a`"),
+        (vec![vec![file(".wh.")]], "whiteout `.wh.` removes nothing"),
+        (vec![vec![file("d/.wh...")]], "whiteout `d/.wh...` removes nothing"),
+        (vec![vec![file(".wh.a/b")]], "lies below a whiteout"),
+        (vec![vec![file("/")]], "is the root of the layer"),
+        (vec![vec![file("a/../b")]], "contains `..`"),
+        (vec![vec![Member::other(b'2', "l", "l"), file("l/x")]], "symlink `l` leads through more than 40 others"),
+    ];
+    for (layers, says) in cases {
+        let image = layers.iter().fold(Image::new("a:1"), |image, layer| image.with(Layer::of_tar(tar::write(layer))));
+        env.write("in.tar", docker_archive(&[image]).bytes());
+        for command in ["squash in.tar out.tar", "squash in.tar oci:out", "export in.tar -o out.tar"] {
+            let ran = env.fails(1, command).says(&["in.tar", "layer ", says]);
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+            env.assert_no_leftovers();
+        }
+    }
+}
+
+#[test]
+fn a_layer_that_is_not_what_was_promised_is_refused_even_where_nothing_of_it_is_kept() {
+    let env = env();
+    let wrong = Layer::new("a=1").stored(tar::write(&[Member::file("a", "2")]));
+    env.write("in.tar", docker_archive(&[Image::new("a:1").with(wrong).layer(".wh.a=\nb=1")]).bytes());
+    env.fails(1, "squash in.tar out.tar").says(&["layer 0", "expected sha256:"]);
+    env.fails(1, "export in.tar -o out.tar").says(&["layer 0", "expected sha256:"]);
+    env.assert_no_leftovers();
+}
+
+#[test]
+fn export_replaces_nothing_unless_told() {
+    let env = with_kitchen();
+    env.write("out.tar", "mine");
+    env.fails(1, "export in.tar -o out.tar").says(&["exists", "--force"]);
+    assert_eq!(env.read("out.tar"), b"mine");
+    env.ok("export in.tar -o out.tar --force").says(&["wrote out.tar: 45 entries of 5 layers (linux/amd64)", "digests verified"]);
+    env.fails(1, "export missing.tar -o x.tar");
+    env.assert_no_leftovers();
+}
+
+#[test]
+fn docker_runs_what_was_squashed() {
+    const SUITE: &str = "squash with docker";
+    let engine = match Dockerd::start() {
+        Ok(engine) => engine,
+        Err(why) => return skipped(SUITE, &why),
+    };
+    let env = with_kitchen();
+    engine.load(&env.path("in.tar"));
+    let runs = engine.run("kitchen:1");
+    let before = exported(&engine, &env);
+    for flags in ["", "--from 2", "--dialect classic", "--dialect podman"] {
+        env.ok(&format!("squash in.tar out.tar --force {flags}"));
+        engine.clear();
+        assert_eq!(engine.load(&env.path("out.tar")).len(), 2, "{flags}");
+        assert_eq!(engine.run("kitchen:1"), runs, "{flags}");
+        assert_eq!(exported(&engine, &env), before, "{flags}");
+    }
+}
+
+/// What docker says is in the image, without what it adds itself.
+fn exported(engine: &Dockerd, env: &TestEnv) -> Vec<String> {
+    let id = engine.ok(&["create", "kitchen:1"]);
+    let path = env.path("exported.tar");
+    engine.ok(&["export", "-o", path.to_str().unwrap(), id.trim()]);
+    engine.ok(&["rm", id.trim()]);
+    let own = |row: &&str| {
+        let path = row.split('|').next().unwrap();
+        // It touches etc to put its own files there.
+        !matches!(path, ".dockerenv" | "etc" | "etc/hosts" | "etc/hostname" | "etc/resolv.conf" | "etc/mtab")
+            && !["dev", "proc", "sys"].contains(&path.split('/').next().unwrap())
+    };
+    Tree::of_tar(&std::fs::read(path).unwrap()).rows().lines().filter(own).map(str::to_owned).collect()
+}
+
+#[test]
+fn podman_loads_what_was_squashed() {
+    const SUITE: &str = "squash with podman";
+    let podman = match Podman::find() {
+        Ok(podman) => podman,
+        Err(why) => return skipped(SUITE, &why),
+    };
+    let env = with_kitchen();
+    env.ok("squash in.tar oci-archive:out.tar --tag kitchen:1");
+    assert_eq!(podman.load(&env.path("out.tar")).len(), 1);
+    let id = facts(&env.path("out.tar")).images.keys().next().unwrap().clone();
+    assert_eq!(format!("sha256:{}", podman.id("kitchen:1").trim_start_matches("sha256:")), id);
+}
