@@ -32,6 +32,7 @@ pub(crate) static TARGETS: &[Target] = &[
     target("json", spec::json::fuzz_json, Seeds::Json),
     target("layout", format::fuzz_layout, Seeds::Layouts),
     target("location", format::fuzz_location, Seeds::Locations),
+    target("merge", merge, Seeds::Layers),
     target("name", tar::fuzz_name, Seeds::Names),
     target("reference", reference::fuzz_reference, Seeds::References),
     target("sniff", compress::fuzz_sniff, Seeds::Compressed),
@@ -47,18 +48,46 @@ fn digest(input: &[u8]) {
     }
 }
 
+thread_local! {
+    static PLACE: (tempfile::TempDir, longshore::context::Context) = {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let context = longshore::context::Context::new(1, folder.path().to_owned());
+        (folder, context)
+    };
+}
+
+/// What merges with a layer below it is a tar that names each path once, after its directory; and merged once more, the same.
+fn merge(input: &[u8]) {
+    use longshore::export::export;
+    use longshore::format::{Location, OpenOptions, open};
+    use longshore::transport::{Destination, Output};
+    use longshore_testkit::images::{Image, Layer, docker_archive};
+    use longshore_testkit::oracle::Tree;
+
+    PLACE.with(|(folder, ctx)| {
+        let path = |name: &str| folder.path().join(name);
+        let exported = |layers: &[Layer]| {
+            let image = layers.iter().fold(Image::new("a:1"), |image, layer| image.with(layer.clone()));
+            std::fs::write(path("in.tar"), docker_archive(&[image]).bytes()).expect("the input can be written");
+            let from = Location::parse_source(path("in.tar").to_str().expect("a temporary folder has a name")).expect("a path");
+            let source = open(&from, &OpenOptions::default(), ctx).ok()?;
+            let to = Output::create(&Destination::at(&path("out"), true), ctx).expect("the output can be made");
+            export(source.as_ref(), longshore::catalog::ImageId(0), to, ctx).ok()?;
+            Some(std::fs::read(path("out")).expect("it was written"))
+        };
+        let below = Layer::new("etc/\netc/one=1\nusr/\nusr/lib/\nusr/lib/two=2");
+        let Some(merged) = exported(&[below, Layer::of_tar(input.to_vec())]) else { return };
+        Tree::of_tar(&merged);
+        let again = exported(&[Layer::of_tar(merged.clone())]).expect("what was merged can be read");
+        assert!(again == merged, "merged again, it is another");
+    });
+}
+
 /// What converts without an error is an archive in which `check` finds nothing, with the same images.
 fn convert(input: &[u8]) {
     use longshore::format::{Location, OpenOptions, WriteOptions, create, open};
     use longshore::plan::{ConvertOptions, convert};
 
-    thread_local! {
-        static PLACE: (tempfile::TempDir, longshore::context::Context) = {
-            let folder = tempfile::tempdir().expect("a folder can be made");
-            let context = longshore::context::Context::new(1, folder.path().to_owned());
-            (folder, context)
-        };
-    }
     PLACE.with(|(folder, ctx)| {
         let path = |name: &str| folder.path().join(name).to_str().expect("a temporary folder has a name").to_owned();
         std::fs::write(path("in"), input).expect("the input can be written");
