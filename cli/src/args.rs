@@ -2,6 +2,7 @@
 
 mod build;
 mod layers;
+mod look;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -16,6 +17,7 @@ use longshore::spec::{LayerFamily, Platform};
 
 pub(crate) use build::{AssembleArgs, ConfigArgs, EditArgs, RebaseArgs};
 pub(crate) use layers::{ExportArgs, SquashArgs};
+pub(crate) use look::{DiffArgs, LsArgs};
 
 use crate::limits::{self, Setting};
 use crate::{Usage, options};
@@ -53,7 +55,7 @@ Examples:
 Limits, for --limit NAME=VALUE with values such as 100, 64M or 8MiB:
   {}
 
-Exit codes: 0 done, 1 failed, 2 wrong command line, 130 or 143 interrupted",
+Exit codes: 0 done, 1 failed (or check and diff found something), 2 wrong command line, 130 or 143 interrupted",
         limits::NAMES.join(", ")
     )
 }
@@ -127,6 +129,10 @@ pub(crate) enum Command {
     Rebase(RebaseArgs),
     /// Show names, digests, platforms, sizes, layers and settings
     Inspect(InspectArgs),
+    /// List the files of an image, or of one of its layers
+    Ls(LsArgs),
+    /// Say what differs between two images: names, config, layers and files
+    Diff(DiffArgs),
     /// Verify every size, digest, diff ID and tar, and list all that is wrong
     Check(CheckArgs),
     /// List the formats, and the dialects of docker-archive
@@ -276,6 +282,7 @@ Examples:
   longshore inspect app.tar
   longshore inspect oci:app:1.0 --json
   longshore inspect oci:app:1.0 --raw | sha256sum     the manifest digest
+  longshore inspect app.tar --waste                   bytes that nobody sees
   docker save app:1.0 | longshore inspect -
 
 ";
@@ -296,6 +303,9 @@ pub(crate) struct InspectArgs {
     /// With --raw, print the config instead of the manifest
     #[arg(long, requires = "raw")]
     pub(crate) config: bool,
+    /// Also say what lower layers hold that nobody sees, since newer ones remove or replace it
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) waste: bool,
 }
 
 const CHECK_HELP: &str = "\
@@ -435,6 +445,12 @@ mod tests {
             "inspect a --json --raw",
             "inspect a --config",
             "inspect a b",
+            "inspect a --raw --waste",
+            "ls",
+            "ls a b c",
+            "ls a --layer -1",
+            "diff a",
+            "diff a b c",
             "completions tcsh",
         ] {
             let words = std::iter::once("longshore").chain(line.split(' '));

@@ -2,7 +2,7 @@
 //! so whatever a terminal would obey is escaped here, once for all.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use anstream::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
@@ -57,10 +57,12 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// Writes a JSON document to standard output, indented, with a line end.
+///
+/// It goes out as it is made: one that lists the files of an image may be long.
 pub(crate) fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_vec_pretty(document)?;
-    text.push(b'\n');
-    print_bytes(&text)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    serde_json::to_writer_pretty(&mut out, document).map_err(io::Error::from).context(|| STDOUT)?;
+    out.write_all(b"\n").and_then(|()| out.flush()).context(|| STDOUT)?;
     Ok(())
 }
 

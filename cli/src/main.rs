@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0  done; also when the reader of standard output went away
-//! 1  the operation failed, or `check` found something
+//! 1  the operation failed, `check` found something, or `diff` a difference
 //! 2  the command line is wrong
 //! 130, 143  stopped by SIGINT or SIGTERM
 //! ```
@@ -17,6 +17,7 @@ mod console;
 mod document;
 mod formats;
 mod limits;
+mod look;
 mod options;
 mod progress;
 mod report;
@@ -37,7 +38,7 @@ use signals::Signals;
 enum Outcome {
     /// All is well.
     Done,
-    /// `check` found something.
+    /// `check` found something, or `diff` a difference.
     Found,
 }
 

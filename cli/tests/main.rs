@@ -8,6 +8,7 @@ mod dialects;
 mod faults;
 mod formats;
 mod interop;
+mod look;
 mod malformed;
 mod selection;
 mod squash;

@@ -29,6 +29,7 @@ pub mod export;
 pub mod format;
 pub mod layer;
 pub mod limits;
+pub mod look;
 pub mod plan;
 pub mod pool;
 pub mod reference;

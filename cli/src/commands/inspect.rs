@@ -1,6 +1,10 @@
 //! `longshore inspect`: what a source holds, as text, as one JSON document, or the bytes of one document of its own.
 
-use longshore::catalog::{Catalog, Content, Node};
+use std::collections::BTreeMap;
+
+use longshore::catalog::{Catalog, Content, ImageId, Node};
+use longshore::look::waste;
+use longshore::source::Source;
 use longshore::{Error, ErrorKind, format};
 
 use super::{Job, reading};
@@ -15,7 +19,10 @@ pub(super) fn run(job: &Job<'_>, args: &InspectArgs) -> anyhow::Result<()> {
         console::print_bytes(bytes)?;
         return Ok(());
     }
-    let document = document::describe(source.as_ref());
+    let mut document = document::describe(source.as_ref());
+    if args.waste {
+        add_waste(job, source.as_ref(), &mut document)?;
+    }
     if args.json {
         return console::print_json(&document);
     }
@@ -23,6 +30,23 @@ pub(super) fn run(job: &Job<'_>, args: &InspectArgs) -> anyhow::Result<()> {
     for warning in &source.catalog().warnings {
         job.console.note("note", warning);
     }
+    Ok(())
+}
+
+/// Says of every image what nobody sees of it.
+fn add_waste(job: &Job<'_>, source: &dyn Source, document: &mut document::Document) -> anyhow::Result<()> {
+    let mut found = BTreeMap::new();
+    for (at, image) in source.catalog().images.iter().enumerate() {
+        if found.contains_key(image.id()) {
+            continue;
+        }
+        if image.layers.iter().any(|layer| layer.blob.is_none()) {
+            job.console.note("note", format_args!("image {} has layers that are elsewhere, so its waste is not known", image.id()));
+            continue;
+        }
+        found.insert(*image.id(), waste(source, ImageId(at), &job.context)?);
+    }
+    document.add_waste(&found);
     Ok(())
 }
 

@@ -4,10 +4,12 @@ mod assemble;
 mod check;
 mod completions;
 mod copy;
+mod diff;
 mod edit;
 mod export;
 mod formats;
 mod inspect;
+mod ls;
 mod man;
 mod rebase;
 mod save;
@@ -16,11 +18,13 @@ mod squash;
 use std::sync::Arc;
 use std::time::Instant;
 
+use longshore::catalog::ImageId;
 use longshore::context::{Context, Silent};
 use longshore::format::{self, Location, OpenOptions};
 use longshore::plan::{self, ConvertOptions};
 use longshore::run;
-use longshore::source::{Source, join};
+use longshore::source::{Source, join, one_image};
+use longshore::spec::Platform;
 
 use crate::args::{Args, Command, ConvertArgs, Global};
 use crate::console::{self, Console};
@@ -44,10 +48,12 @@ pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::
         Command::Check(check) => return check::run(job, check),
         Command::Completions(completions) => completions::run(completions)?,
         Command::Copy(copy) => copy::run(job, copy)?,
+        Command::Diff(diff) => return diff::run(&job, diff),
         Command::Edit(edit) => edit::run(job, edit)?,
         Command::Export(export) => export::run(job, export)?,
         Command::Formats(formats) => formats::run(formats)?,
         Command::Inspect(inspect) => inspect::run(&job, inspect)?,
+        Command::Ls(ls) => ls::run(&job, ls)?,
         Command::Man(man) => man::run(man)?,
         Command::Rebase(rebase) => rebase::run(job, rebase)?,
         Command::Save(save) => save::run(job, save)?,
@@ -114,6 +120,13 @@ fn write(
         job.console.say(line);
     }
     Ok(())
+}
+
+/// The image of a source that is looked into.
+fn looked_into(job: &Job<'_>, text: &str, platform: Option<&Platform>) -> anyhow::Result<(Arc<dyn Source>, ImageId)> {
+    let source = format::open(&options::source(text)?, &reading(false), &job.context)?;
+    let image = one_image(source.as_ref(), platform, &Platform::host())?;
+    Ok((source, image))
 }
 
 /// How `inspect` and `check` open.

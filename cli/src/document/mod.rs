@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore::catalog::{Catalog, Content, Image, ImageId, Name, Node, Root};
 use longshore::compress::Compression;
+use longshore::look::Waste;
 use longshore::source::Source;
 use longshore::spec::{Config, ContainerConfig, Descriptor, History, Platform};
 use longshore::{DiffId, Digest};
@@ -107,6 +108,25 @@ struct ImageInfo {
     history: Vec<Step>,
     /// Whether the history has one step for every layer; if not, it says nothing about them.
     history_matches: bool,
+    /// What nobody sees of it, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waste: Option<Waste>,
+}
+
+impl Document {
+    /// Says of images, by their ID, what nobody sees of them.
+    pub(crate) fn add_waste(&mut self, found: &BTreeMap<Digest, Waste>) {
+        self.entries.iter_mut().for_each(|entry| entry.node.add_waste(found));
+    }
+}
+
+impl Described {
+    fn add_waste(&mut self, found: &BTreeMap<Digest, Waste>) {
+        if let Some(image) = &mut self.image {
+            image.waste = found.get(&image.id).cloned();
+        }
+        self.manifests.iter_mut().flatten().for_each(|below| below.add_waste(found));
+    }
 }
 
 /// How the image is run.
@@ -276,6 +296,7 @@ fn image_info(catalog: &Catalog, image: &Image) -> ImageInfo {
         layers: image.layers.iter().map(|layer| layer_info(catalog, layer)).collect(),
         history: config.history.iter().enumerate().map(|(at, entry)| step(entry, layer_of(at))).collect(),
         history_matches: steps.is_some(),
+        waste: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::builder::styling::Style;
 use longshore::Digest;
 use longshore::catalog::{IMAGE_NAME, REF_NAME};
+use longshore::look::Waste;
 
 use super::history::command;
 use super::{Described, Document, Entry, ImageInfo, LayerInfo, Settings, Texts};
@@ -90,6 +91,32 @@ impl Page {
         self.settings(&image.config);
         self.annotations(node);
         self.layers(image);
+        if let Some(waste) = &image.waste {
+            self.waste(waste);
+        }
+    }
+
+    /// What nobody sees, of each layer, and in which files most of it is.
+    fn waste(&mut self, waste: &Waste) {
+        let (hidden, all, share) = (bytes(waste.hidden_bytes), bytes(waste.bytes), waste.per_mille());
+        let files = count(waste.hidden_files, "file");
+        self.text.push('\n');
+        self.line(&format!("  hidden by newer layers: {hidden} of {all} ({}.{} %), {files}", share / 10, share % 10));
+        if waste.hidden_files == 0 {
+            return;
+        }
+        let mut rows = vec![["layer", "in files", "hidden", "hidden files"].map(str::to_owned).to_vec()];
+        for (at, layer) in waste.layers.iter().enumerate() {
+            rows.push(vec![at.to_string(), bytes(layer.bytes), bytes(layer.hidden_bytes), layer.hidden_files.to_string()]);
+        }
+        self.text.push_str(&table(&format!("{}  ", self.indent), &[Align::Right; 4], &rows));
+        if waste.largest.is_empty() {
+            return;
+        }
+        let mut rows = vec![["layer", "size", "largest hidden files"].map(str::to_owned).to_vec()];
+        rows.extend(waste.largest.iter().map(|file| vec![file.layer.to_string(), bytes(file.bytes), shown(&file.path)]));
+        self.text.push('\n');
+        self.text.push_str(&table(&format!("{}  ", self.indent), &[Align::Right, Align::Right, Align::Left], &rows));
     }
 
     fn settings(&mut self, config: &Settings) {

@@ -65,21 +65,30 @@ impl MergePlan {
     /// # Errors
     /// When the source does not hold one of them.
     pub fn of(catalog: &Catalog, image: &Image, below: usize, encoding: Option<Encoding>) -> Result<Self> {
-        let input = |(at, layer): (usize, &crate::catalog::Layer)| {
-            let Some(blob) = layer.blob else {
-                let what = if layer.missing.is_some() { "missing" } else { "foreign, and its bytes are elsewhere" };
-                return Err(Error::not_found(format_args!("layer {at} ({}) is {what}", layer.diff_id)));
-            };
-            let held = catalog.blob(blob);
-            let known = Known { diff_id: Some(layer.diff_id), ..held.known.clone() };
-            Ok(MergeInput { blob, known, compression: held.compression, label: format!("layer {at} ({})", held.place) })
-        };
-        Ok(Self { layers: image.layers.iter().enumerate().map(input).collect::<Result<_>>()?, below, encoding })
+        let layers = (0..image.layers.len()).map(|at| MergeInput::of(catalog, image, at)).collect::<Result<_>>()?;
+        Ok(Self { layers, below, encoding })
     }
 
     /// Stored bytes of the layers that are merged, where all are stated.
     pub fn size(&self) -> Option<u64> {
         self.layers[self.below..].iter().map(|layer| layer.known.size).sum()
+    }
+}
+
+impl MergeInput {
+    /// One layer of an image, from the base up.
+    ///
+    /// # Errors
+    /// When the source does not hold it.
+    pub fn of(catalog: &Catalog, image: &Image, at: usize) -> Result<Self> {
+        let layer = &image.layers[at];
+        let Some(blob) = layer.blob else {
+            let what = if layer.missing.is_some() { "missing" } else { "foreign, and its bytes are elsewhere" };
+            return Err(Error::not_found(format_args!("layer {at} ({}) is {what}", layer.diff_id)));
+        };
+        let held = catalog.blob(blob);
+        let known = Known { diff_id: Some(layer.diff_id), ..held.known.clone() };
+        Ok(Self { blob, known, compression: held.compression, label: format!("layer {at} ({})", held.place) })
     }
 }
 

@@ -109,6 +109,11 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// The entries of a layer, as they are: nothing is verified.
+    pub(crate) fn entries(&self, layer: usize) -> Result<RawEntries<Box<dyn Skip + Send + 'a>>> {
+        Ok(RawEntries::new(self.unverified(layer, self.cancel)?, TarLimits::default()))
+    }
+
     /// The plain tar of a layer, as it is: the second pass verifies it.
     fn unverified<'r>(&self, layer: usize, cancel: &'r Cancel) -> Result<Box<dyn Skip + Send + 'r>>
     where
@@ -132,7 +137,7 @@ impl<'a> Layers<'a> {
             merge.early.iter().chain(&merge.late).map(|loose| (loose.entry, loose.change.as_ref())).collect();
         for (layer, kept) in (0..).zip(&merge.layers) {
             let label = || self.input(usize::from(layer)).label.clone();
-            let mut entries = RawEntries::new(self.unverified(usize::from(layer), self.cancel)?, TarLimits::default());
+            let mut entries = self.entries(usize::from(layer))?;
             let mut ordinal = 0;
             while let Some(entry) = entries.next_entry().context(label)? {
                 self.cancel.poll()?;
@@ -160,7 +165,7 @@ impl<'a> Layers<'a> {
         let mut order = order.into_iter().peekable();
         let mut at = 0;
         while let Some(layer) = order.peek().map(|first| usize::from(wanted[*first].entry.layer)) {
-            let mut entries = RawEntries::new(self.unverified(layer, self.cancel)?, TarLimits::default());
+            let mut entries = self.entries(layer)?;
             let mut ordinal = 0;
             while let Some(position) = order.next_if(|next| usize::from(wanted[*next].entry.layer) == layer) {
                 let entry = loop {
