@@ -119,7 +119,7 @@ pub(crate) enum Command {
     Save(SaveArgs),
     /// Merge layers into one
     Squash(SquashArgs),
-    /// Write the root file system that the layers make together as a tar
+    /// Write the root file system that the layers make together, as a tar or unpacked
     Export(ExportArgs),
     /// Build an image out of layers, on a base or from nothing
     Assemble(Box<AssembleArgs>),

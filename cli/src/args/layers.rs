@@ -53,6 +53,8 @@ Examples:
   longshore export app.tar -o rootfs.tar
   longshore export oci:app:1.0 | tar x -C rootfs
   longshore export app.tar --platform linux/arm64 -o rootfs.tar.zst
+  longshore export app.tar --to rootfs                    unpacked, as root with owners and devices
+  longshore export app.tar --to rootfs --rootless
 
 ";
 
@@ -66,10 +68,16 @@ pub(crate) struct ExportArgs {
     /// Write to this file instead of standard output; one whose name ends in .gz or .zst is compressed
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
+    /// Unpack into this directory, which is made, or empty
+    #[arg(long, value_name = "DIR", conflicts_with = "output", value_hint = ValueHint::DirPath)]
+    pub(crate) to: Option<PathBuf>,
+    /// With --to: keep the owners, devices and attributes that the system lets you keep, and record the rest, as umoci does
+    #[arg(long, requires = "to")]
+    pub(crate) rootless: bool,
     /// Take this platform of an index [default: the one that runs here]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
-    /// Replace a file that exists
+    /// Replace a file that exists; with --to, unpack over a directory that is not empty
     #[arg(long)]
     pub(crate) force: bool,
 }
