@@ -43,6 +43,7 @@ pub mod tar;
 #[cfg(test)]
 mod testing;
 pub mod transport;
+pub mod unpack;
 pub mod validate;
 
 pub use digest::{DiffId, Digest};
