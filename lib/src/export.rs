@@ -48,13 +48,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// Layers that cannot be read or merged or are not what was promised, what [`unpack`] refuses, or a request to stop.
-pub fn export_to(
-    source: &dyn Source,
-    image: ImageId,
-    to: &Path,
-    options: &UnpackOptions,
-    ctx: &Context,
-) -> Result<(Exported, Unpacked)> {
+pub fn export_to(source: &dyn Source, image: ImageId, to: &Path, options: &UnpackOptions, ctx: &Context) -> Result<(Exported, Unpacked)> {
     let plan = MergePlan::of(source.catalog(), source.catalog().image(image), 0, None).context(|| source.describe())?;
     let done = with_merged(&plan, source, ctx, |_, merged| unpack(merged, to, options, &ctx.cancel));
     let (unpacked, counts) = done.context(|| source.describe())?;

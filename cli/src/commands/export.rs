@@ -68,7 +68,7 @@ fn say(console: Console, done: &Exported, time: Duration) {
 
 /// What is not in the directory as it is in the image.
 fn left_out(console: Console, left: &LeftOut) {
-    let mut note = |what: &Left, means: &str| {
+    let note = |what: &Left, means: &str| {
         if what.count > 0 {
             let more = if what.count > what.examples.len() as u64 { ", …" } else { "" };
             console.note("left out", format!("{means} of {}: {}{more}", count(what.count, "entry"), what.examples.join(", ")));

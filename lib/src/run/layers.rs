@@ -18,6 +18,7 @@ use crate::layer::tree::{EntryId, Placed, Tree};
 use crate::plan::{MergeInput, MergePlan};
 use crate::pool::{CHUNK, lock};
 use crate::source::Source;
+use crate::spool;
 use crate::tar::{BySkimming, Entry, Header, Kind, RawEntries, Skip, TarLimits};
 
 /// Entries that a reader of names hands over at once, and how many such batches may wait.
@@ -154,11 +155,11 @@ impl<'a> Layers<'a> {
     }
 
     /// Copies headers that are not written in their layer's place into a temporary file, in the order in which they are wanted.
-    pub(super) fn fetch(&self, wanted: &[Loose]) -> Result<Option<(File, Vec<(u64, u64)>)>> {
+    pub(super) fn fetch(&self, wanted: &[Loose]) -> Result<Fetched> {
         if wanted.is_empty() {
-            return Ok(None);
+            return Ok(Fetched::default());
         }
-        let mut file = crate::spool::anonymous(&self.ctx.temp)?;
+        let mut file = spool::anonymous(&self.ctx.temp)?;
         let mut spans = vec![(0, 0); wanted.len()];
         let mut order: Vec<usize> = (0..wanted.len()).collect();
         order.sort_by_key(|at| wanted[*at].entry);
@@ -185,7 +186,24 @@ impl<'a> Layers<'a> {
                 at += blocks.len() as u64;
             }
         }
-        Ok(Some((file, spans)))
+        Ok(Fetched { file: Some(file), spans })
+    }
+}
+
+/// Headers in a temporary file, and where each begins and how long it is.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    file: Option<File>,
+    spans: Vec<(u64, u64)>,
+}
+
+impl Fetched {
+    /// Reads the headers at a position; false after the last.
+    pub(super) fn load(&self, at: usize, into: &mut Vec<u8>) -> Result<bool> {
+        let Some((file, (offset, len))) = self.file.as_ref().zip(self.spans.get(at)) else { return Ok(false) };
+        into.resize(usize::try_from(*len).map_err(Error::limit)?, 0);
+        file.read_exact_at(into, *offset).context(|| "reading a temporary file")?;
+        Ok(true)
     }
 }
 
@@ -197,6 +215,7 @@ pub(crate) enum Fate<'a> {
     /// A newer layer hides it, or it is a mark itself.
     Hidden,
 }
+
 /// The headers of an entry under another name. A sparse file becomes a plain one, since its map may lie among its headers.
 pub(super) fn renamed(entry: &Entry, change: &Change) -> Result<Vec<u8>> {
     let mut header = Header::from(entry);
@@ -215,6 +234,7 @@ pub(super) fn renamed(entry: &Entry, change: &Change) -> Result<Vec<u8>> {
 fn changed(label: &str) -> Error {
     Error::invalid("it has changed while it was read").frame(label)
 }
+
 /// Notices a request to stop.
 struct Polling<'a, R> {
     input: R,

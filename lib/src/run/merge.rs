@@ -1,12 +1,10 @@
 //! Makes one layer of several: what their names say is kept, newest layer first, each layer read once more from front to back and verified, also
 //! where nothing of it is kept.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::layers::{Layers, renamed};
+use super::layers::{Fetched, Layers, renamed};
 use super::transfer::Counts;
 use super::verified::Verified;
 use crate::catalog::Known;
@@ -55,12 +53,13 @@ pub(super) fn measure(plan: &Plan, source: &dyn Source, ctx: &Context) -> Result
     }
     plan.settle(&written).map(Some)
 }
+
 /// The merged layer: a plain tar.
 pub(crate) struct Merged<'a> {
     layers: Layers<'a>,
     merge: &'a Merge,
-    early: Option<(File, Vec<(u64, u64)>)>,
-    late: Option<(File, Vec<(u64, u64)>)>,
+    early: Fetched,
+    late: Fetched,
     step: Step,
     /// Bytes to give before anything else.
     ready: Vec<u8>,
@@ -153,11 +152,8 @@ impl<'a> Merged<'a> {
                 self.step = if self.mark(self.merge.first.get(at))? { Step::First(at + 1) } else { Step::Early(0) };
             }
             Step::Early(at) => {
-                self.step = if load(self.early.as_ref(), at, &mut self.ready)? {
-                    Step::Early(at + 1)
-                } else {
-                    Step::Layers(self.layers.plan.layers.len())
-                };
+                self.step =
+                    if self.early.load(at, &mut self.ready)? { Step::Early(at + 1) } else { Step::Layers(self.layers.plan.layers.len()) };
             }
             Step::Layers(0) if self.reading.is_none() => self.step = Step::Late(0),
             Step::Layers(below) => {
@@ -168,7 +164,7 @@ impl<'a> Merged<'a> {
                 self.next_entry()?;
             }
             Step::Late(at) => {
-                self.step = if load(self.late.as_ref(), at, &mut self.ready)? { Step::Late(at + 1) } else { Step::Marks(0) };
+                self.step = if self.late.load(at, &mut self.ready)? { Step::Late(at + 1) } else { Step::Marks(0) };
             }
             Step::Marks(at) => {
                 if self.mark(self.merge.marks.get(at))? {
@@ -228,14 +224,6 @@ impl<'a> Merged<'a> {
         self.counts.add(&counts);
         Ok(())
     }
-}
-
-/// Reads the headers at a place in a temporary file; false after the last.
-fn load(loose: Option<&(File, Vec<(u64, u64)>)>, at: usize, into: &mut Vec<u8>) -> Result<bool> {
-    let Some((file, (offset, len))) = loose.and_then(|(file, spans)| Some((file, *spans.get(at)?))) else { return Ok(false) };
-    into.resize(usize::try_from(len).map_err(Error::limit)?, 0);
-    file.read_exact_at(into, offset).context(|| "reading a temporary file")?;
-    Ok(true)
 }
 
 impl Read for Merged<'_> {
