@@ -31,7 +31,7 @@ IMAGE is FORMAT:PATH or FORMAT:PATH:REF, or a path alone:
   layout if it is a directory or ends in /
   An archive to write whose name ends in .gz or .zst is compressed as a whole";
 
-/// Save, convert, join, split, build, inspect and check container images as archives, without a daemon
+/// Save, convert, join, split, build, squash, export, compare and check container images as archives, without a daemon
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, arg_required_else_help = true, max_term_width = 110)]
 #[command(after_help = after_help())]
@@ -49,7 +49,10 @@ Examples:
   longshore copy app.tar oci:app                  convert
   longshore save app.tar base.tar -o both.tar     join
   longshore assemble app.tar --layer rootfs.tar   build
+  longshore squash app.tar small.tar              all layers as one
+  longshore export app.tar -o rootfs.tar          the root file system
   longshore inspect app.tar                       look into it
+  longshore diff app.tar new.tar                  what has changed
   longshore check app.tar                         verify it
 
 Limits, for --limit NAME=VALUE with values such as 100, 64M or 8MiB:
