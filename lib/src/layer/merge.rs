@@ -1,33 +1,36 @@
 //! Which entries of which layers make up the merged layer, and in what order: decided from the [`Tree`] alone, before a content is read.
 //!
 //! ```text
-//! first     whiteouts of what layers below have where there is a directory without an entry now
+//! marks     where layers stay below: whiteouts, opaque marks, and directories that take the place of something without an entry of their own
 //! early     directories that a child in a newer layer needs before them
 //! layers    newest first, each from front to back: what is kept of it; so a directory comes with its newest attributes, before its children
 //! late      hard links of a newer layer than the file they lead to
-//! marks     whiteouts and opaque marks, where layers stay below
 //! ```
 //!
+//! Marks come first because docker's vfs and podman, at an opaque mark, remove directories that came without an entry of their own, and all that
+//! this layer has put into them.
+//!
 //! Entries are passed on with the bytes of their headers, but where a name must change: an entry that a symlink led elsewhere, and a file whose
-//! first name is gone, which gets the first of its others.
+//! first name is gone, which gets the first of its others. New names are kept as places in the tree, since a name may be long.
 
 use std::collections::BTreeMap;
 
-use super::tree::{BELOW, DESCRIBED, EntryId, HIDES, MOVED, NONE, OPAQUE, ROOT, State, TO_FIRST, Tree};
+use super::tree::{BELOW, DESCRIBED, EntryId, HIDES, MOVED, NONE, OPAQUE, ROOT, State, TO_FIRST, Tree, is_directory};
+use crate::tar::{Header, Kind};
 
 /// What is kept of layers that become one.
 #[derive(Debug, Default)]
 pub struct Merge {
+    /// What the names are.
+    tree: Tree,
     /// For each layer, base first, what is kept of it.
     pub layers: Vec<Kept>,
-    /// Names of whiteouts that come before everything else.
-    pub first: Vec<Vec<u8>>,
+    /// What comes before everything else.
+    marks: Vec<Mark>,
     /// Headers that come before all layers, parents first.
     pub early: Vec<Loose>,
     /// Headers that come after all layers.
     pub late: Vec<Loose>,
-    /// Names of whiteouts and opaque marks, which come last.
-    pub marks: Vec<Vec<u8>>,
     /// How many entries there are in all.
     pub entries: u64,
 }
@@ -38,8 +41,25 @@ pub struct Kept {
     /// A bit for each entry.
     bits: Vec<u64>,
     /// Of those kept, what is changed.
-    changed: BTreeMap<u32, Change>,
+    changed: BTreeMap<u32, Rename>,
     is_any: bool,
+}
+
+/// What is to be hidden of the layers below.
+#[derive(Debug, Clone, Copy)]
+enum Mark {
+    /// What is where a directory without an entry is now: it gets one, since docker's overlay2 puts nothing below a whiteout.
+    Directory(u32),
+    /// All that is in a directory.
+    Opaque(u32),
+    Whiteout(u32),
+}
+
+/// The node whose path is an entry's new name, and that which it links to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rename {
+    node: u32,
+    link: u32,
 }
 
 /// A new name.
@@ -52,12 +72,30 @@ pub struct Change {
 }
 
 /// An entry without content that does not stay in its layer's place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loose {
     /// Where it is.
     pub entry: EntryId,
     /// What is changed.
-    pub change: Option<Change>,
+    pub rename: Option<Rename>,
+}
+
+impl Merge {
+    /// A whiteout, an opaque mark, or a directory that takes the place of something.
+    pub fn mark(&self, at: usize) -> Option<Header> {
+        let below = |node: u32, name: &[u8]| [&self.tree.path(node)[..], if node == ROOT { b"" } else { b"/" }, name].concat();
+        Some(match *self.marks.get(at)? {
+            Mark::Directory(node) => Header { path: below(node, b""), kind: Kind::Directory, mode: 0o755, ..Header::default() },
+            Mark::Opaque(node) => Header { path: below(node, OPAQUE), ..Header::default() },
+            Mark::Whiteout(node) => Header { path: whiteout(&self.tree.path(node)), ..Header::default() },
+        })
+    }
+
+    /// The names that an entry gets.
+    pub fn change(&self, rename: Rename) -> Change {
+        let Rename { node, link } = rename;
+        Change { path: self.tree.path(node), link: (link != NONE).then(|| self.tree.path(link)) }
+    }
 }
 
 impl Kept {
@@ -72,8 +110,8 @@ impl Kept {
     }
 
     /// What is changed of an entry.
-    pub fn change(&self, ordinal: u32) -> Option<&Change> {
-        self.changed.get(&ordinal)
+    pub fn rename(&self, ordinal: u32) -> Option<Rename> {
+        self.changed.get(&ordinal).copied()
     }
 
     fn set(&mut self, ordinal: u32, kept: bool) {
@@ -103,17 +141,19 @@ impl Place {
     }
 }
 
-impl From<&Tree> for Merge {
-    fn from(tree: &Tree) -> Self {
+impl From<Tree> for Merge {
+    fn from(mut tree: Tree) -> Self {
         let layers = tree.entries.iter().map(|entries| Kept { bits: vec![0; *entries as usize / 64 + 1], ..Kept::default() });
-        let mut builder = Builder { tree, merge: Self { layers: layers.collect(), ..Self::default() }, primary: Vec::new() };
+        let mut builder = Builder { tree: &tree, merge: Self { layers: layers.collect(), ..Self::default() }, primary: Vec::new() };
         builder.choose_primaries();
         builder.place();
         builder.mark();
         for kept in &mut builder.merge.layers {
             kept.is_any = kept.bits.iter().any(|word| *word != 0);
         }
-        builder.merge
+        let merge = builder.merge;
+        tree.forget();
+        Self { tree, ..merge }
     }
 }
 
@@ -143,24 +183,23 @@ impl Builder<'_> {
         }
     }
 
-    fn place_of(&self, node: u32) -> (Place, Option<Change>) {
+    fn place_of(&self, node: u32) -> (Place, Option<Rename>) {
         let tree = self.tree;
         let is = tree.nodes[node as usize];
         let moved = is.flags & MOVED != 0;
-        let change =
-            |changed: bool, link: Option<u32>| changed.then(|| Change { path: tree.path(node), link: link.map(|link| tree.path(link)) });
+        let change = |changed: bool, link: u32| changed.then_some(Rename { node, link });
         match is.state {
             State::Absent | State::Implied => (Place::Nowhere, None),
             _ if !tree.is_merged(is.entry) => (Place::Nowhere, None),
-            State::Directory | State::Symlink | State::Leaf => (Place::InTurn(is.entry), change(moved, None)),
+            State::Directory | State::Symlink | State::Leaf => (Place::InTurn(is.entry), change(moved, NONE)),
             State::Linked => {
                 let (inode, primary) = (&tree.inodes[is.data as usize], self.primary[is.data as usize]);
                 if primary == node {
-                    return (Place::InTurn(inode.entry), change(moved || inode.first != node, None));
+                    return (Place::InTurn(inode.entry), change(moved || inode.first != node, NONE));
                 }
                 let right = !moved && is.flags & TO_FIRST != 0 && primary == inode.first;
                 let place = if is.entry.layer == inode.entry.layer { Place::InTurn(is.entry) } else { Place::Late(is.entry) };
-                (place, change(!right, Some(primary)))
+                (place, change(!right, primary))
             }
         }
     }
@@ -178,15 +217,15 @@ impl Builder<'_> {
             if at != ROOT {
                 above[at as usize] = if written(node.parent) { node.parent } else { above[node.parent as usize] };
             }
-            let (place, change) = self.place_of(at);
+            let (place, rename) = self.place_of(at);
             match place {
                 Place::Nowhere => continue,
                 Place::InTurn(entry) => {
                     let kept = &mut self.merge.layers[usize::from(entry.layer)];
                     kept.set(entry.ordinal, true);
-                    kept.changed.extend(change.map(|change| (entry.ordinal, change)));
+                    kept.changed.extend(rename.map(|rename| (entry.ordinal, rename)));
                 }
-                Place::Late(entry) => self.merge.late.push(Loose { entry, change }),
+                Place::Late(entry) => self.merge.late.push(Loose { entry, rename }),
             }
             self.merge.entries += 1;
             let mut directory = above[at as usize];
@@ -201,8 +240,8 @@ impl Builder<'_> {
             let entry = tree.nodes[at as usize].entry;
             let kept = &mut self.merge.layers[usize::from(entry.layer)];
             kept.set(entry.ordinal, false);
-            let change = kept.changed.remove(&entry.ordinal);
-            self.merge.early.push(Loose { entry, change });
+            let rename = kept.changed.remove(&entry.ordinal);
+            self.merge.early.push(Loose { entry, rename });
         }
     }
 
@@ -212,7 +251,6 @@ impl Builder<'_> {
         let mut opaque = vec![false; tree.nodes.len()];
         // Whether all that layers below have in a directory is hidden already.
         let mut covered = vec![false; tree.nodes.len()];
-        let is_directory = |state| matches!(state, State::Directory | State::Implied);
         for (_, node) in (0_u32..).zip(&tree.nodes).filter(|(_, node)| node.flags & BELOW != 0 && node.state == State::Absent) {
             let parent = &tree.nodes[node.parent as usize];
             opaque[node.parent as usize] |= is_directory(parent.state) && parent.flags & HIDES != 0;
@@ -221,23 +259,21 @@ impl Builder<'_> {
             let parent = node.parent as usize;
             let hidden = at != ROOT && (covered[parent] || opaque[parent] || !is_directory(tree.nodes[parent].state));
             covered[at as usize] = hidden;
-            if node.state == State::Implied && node.flags & DESCRIBED != 0 {
-                self.merge.first.push(whiteout(&tree.path(at)));
-                covered[at as usize] = true;
+            if hidden {
                 continue;
             }
-            let mark = match node.state {
-                _ if hidden => None,
-                State::Absent => Some(whiteout(&tree.path(at))),
-                _ if opaque[at as usize] => Some([&tree.path(at)[..], if at == ROOT { b"" } else { b"/" }, OPAQUE].concat()),
-                _ => None,
-            };
-            self.merge.marks.extend(mark);
             if node.state == State::Absent {
+                self.merge.marks.push(Mark::Whiteout(at));
                 covered[at as usize] = true;
             }
+            if node.state == State::Implied && node.flags & DESCRIBED != 0 {
+                self.merge.marks.push(Mark::Directory(at));
+            }
+            if opaque[at as usize] {
+                self.merge.marks.push(Mark::Opaque(at));
+            }
         }
-        self.merge.entries += (self.merge.marks.len() + self.merge.first.len()) as u64;
+        self.merge.entries += self.merge.marks.len() as u64;
     }
 }
 

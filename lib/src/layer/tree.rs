@@ -19,6 +19,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::ops::Range;
 
 use hashbrown::HashTable;
 
@@ -32,6 +33,11 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// How many symlinks one path may lead through, as in Linux.
 const MAX_LINKS: usize = 40;
+
+/// How many bytes of names and targets are kept, and how many of targets are followed, and how many more for each entry: so what an entry may
+/// ask for stays within bounds, however long names are and however often the longest is followed.
+const BYTES: u64 = 64 << 20;
+const BYTES_PER_ENTRY: u64 = 256;
 
 const WHITEOUT: &[u8] = b".wh.";
 const META: &[u8] = b".wh..wh.";
@@ -73,7 +79,7 @@ pub(super) struct Node {
     name: u32,
     name_len: u16,
     pub(super) entry: EntryId,
-    /// For a symlink its target's place, for a linked one its inode.
+    /// For a symlink its target's place, for a linked one its inode, for a directory the last layer that hid what lower ones have in it.
     pub(super) data: u32,
     pub(super) state: State,
     pub(super) flags: u8,
@@ -119,6 +125,9 @@ pub struct Tree {
     /// How many layers there were when [`Tree::merge_from_here`] was called.
     pub(super) below: u16,
     next_ordinal: u32,
+    /// Entries of all layers, and bytes of targets of symlinks that were followed for them.
+    applied: u64,
+    followed: u64,
     plnk: u32,
     pub(super) entries: Vec<u32>,
 }
@@ -137,6 +146,8 @@ impl Default for Tree {
             layer: 0,
             below: 0,
             next_ordinal: 0,
+            applied: 0,
+            followed: 0,
             plnk: NONE,
             entries: Vec::new(),
         }
@@ -162,6 +173,7 @@ impl Tree {
     pub fn apply(&mut self, placed: &Placed) -> Result<()> {
         let entry = EntryId { layer: self.layer, ordinal: self.next_ordinal };
         self.next_ordinal = self.next_ordinal.checked_add(1).ok_or_else(|| Error::limit("more than 4 billion entries in a layer"))?;
+        self.applied += 1;
         if matches!(placed.kind, Kind::Other(_)) {
             return Ok(());
         }
@@ -242,6 +254,11 @@ impl Tree {
         names.join(&b'/')
     }
 
+    /// Frees what is needed for nothing but [`Self::apply`].
+    pub(super) fn forget(&mut self) {
+        self.table = HashTable::new();
+    }
+
     fn root(&mut self, placed: &Placed, entry: EntryId) -> Result<()> {
         if placed.kind != Kind::Directory {
             return Err(found(Finding::Root { path: placed.path.clone() }));
@@ -270,7 +287,8 @@ impl Tree {
             None if placed.kind == Kind::Symlink => (State::Symlink, self.text(&placed.link, true)?, 0),
             None => (State::Leaf, NONE, 0),
             Some(target) => {
-                if self.nodes[target as usize].state == State::Absent {
+                // What was there may be gone: what the link takes the place of is, and a file above it is a directory now.
+                if matches!(self.nodes[target as usize].state, State::Absent | State::Implied) {
                     return Err(missing(path, &placed.link));
                 }
                 let inode = self.shared(target)?;
@@ -333,15 +351,16 @@ impl Tree {
         let mut at = ROOT;
         let mut own = path.split(|byte| *byte == b'/');
         // What is left of the targets of symlinks, which come before the rest of the path.
-        let mut targets: Vec<Vec<u8>> = Vec::new();
+        let mut targets: Vec<Range<usize>> = Vec::new();
         let mut links = 0;
         loop {
-            let of_target = targets.pop().map(|mut part| {
-                if let Some(end) = part.iter().position(|byte| *byte == b'/') {
-                    targets.push(part.split_off(end + 1));
-                    part.pop();
+            let of_target = targets.pop().map(|target| {
+                let text = &self.texts[target.clone()];
+                let end = text.iter().position(|byte| *byte == b'/').unwrap_or(text.len());
+                if end < text.len() {
+                    targets.push(target.start + end + 1..target.end);
                 }
-                part
+                text[..end].to_vec()
             });
             let Some(part) = of_target.as_deref().or_else(|| own.next()) else { break };
             match part {
@@ -391,7 +410,7 @@ impl Tree {
     }
 
     /// Puts the target of a symlink in front of what is still to be walked, and says where that walk begins.
-    fn follow(&self, link: u32, parent: u32, targets: &mut Vec<Vec<u8>>, links: &mut usize) -> Result<u32> {
+    fn follow(&mut self, link: u32, parent: u32, targets: &mut Vec<Range<usize>>, links: &mut usize) -> Result<u32> {
         *links += 1;
         if *links > MAX_LINKS {
             let path = crate::tar::escape_bytes(&self.path(link));
@@ -401,18 +420,32 @@ impl Tree {
         let data = if state == State::Linked { self.inodes[data as usize].data } else { data } as usize;
         let (length, text) = self.texts[data..].split_at(4);
         let length = u32::from_le_bytes(length.try_into().expect("four bytes were split off")) as usize;
-        targets.push(text[..length].to_vec());
-        Ok(if text.first() == Some(&b'/') && length > 0 { ROOT } else { parent })
+        let is_absolute = text[..length].first() == Some(&b'/');
+        targets.push(data + 4..data + 4 + length);
+        self.followed += length as u64;
+        if self.followed > self.allowed() {
+            return Err(Error::limit(format_args!("symlinks whose targets make {} bytes are followed, more than {}", self.followed, self.allowed())));
+        }
+        Ok(if is_absolute { ROOT } else { parent })
     }
 
     /// Keeps a text, with its length in front where that is not kept elsewhere.
     fn text(&mut self, text: &[u8], with_length: bool) -> Result<u32> {
-        let at = u32::try_from(self.texts.len()).map_err(|_| Error::limit("more than 4 GiB of names"))?;
+        let at = u32::try_from(self.texts.len()).map_err(Error::limit)?;
+        let length = self.texts.len() as u64 + text.len() as u64;
+        if length > self.allowed() {
+            return Err(Error::limit(format_args!("names and targets of symlinks make {length} bytes, more than {}", self.allowed())));
+        }
         if with_length {
             self.texts.extend_from_slice(&u32::try_from(text.len()).map_err(Error::limit)?.to_le_bytes());
         }
         self.texts.extend_from_slice(text);
         Ok(at)
+    }
+
+    /// How many bytes so many entries may ask for.
+    fn allowed(&self) -> u64 {
+        BYTES + self.applied * BYTES_PER_ENTRY
     }
 
     fn name(&self, node: u32) -> &[u8] {
@@ -481,8 +514,14 @@ impl Tree {
         }
     }
 
-    /// Removes all below a node, but not the node; says whether something stays. Without recursion, since trees may be deep.
+    /// Removes all below a node, but not the node; says whether something stays. Without recursion, since trees may be deep; and unless `all`,
+    /// only once in a layer for each directory, since nothing of lower layers comes back.
     fn clear(&mut self, top: u32, all: bool) -> bool {
+        let layer = self.layer;
+        let is_done = |node: &Node| !all && is_directory(node.state) && node.data == u32::from(layer);
+        if is_done(&self.nodes[top as usize]) {
+            return self.nodes[top as usize].first != NONE;
+        }
         // Directories on the way, the children of each that are still to be seen, and whether something of it stays.
         let mut path = vec![(top, std::mem::replace(&mut self.nodes[top as usize].first, NONE), false)];
         loop {
@@ -492,31 +531,44 @@ impl Tree {
                 path.last_mut().expect("as above").1 = child.next;
                 // It hangs again if it stays, or comes back.
                 self.nodes[next as usize].flags &= !HUNG;
-                if child.state != State::Absent {
+                if is_done(&child) {
+                    path.push((next, NONE, child.first != NONE));
+                } else if child.state != State::Absent {
                     let below = std::mem::replace(&mut self.nodes[next as usize].first, NONE);
                     path.push((next, below, false));
                 }
                 continue;
             }
             let (_, _, below_stays) = path.pop().expect("as above");
-            let Some((_, _, stays)) = path.last_mut() else { return below_stays };
             let node = self.nodes[directory as usize];
-            let own = !all && node.entry.layer == self.layer;
-            if own || below_stays {
-                *stays = true;
-                self.nodes[directory as usize].flags |= HIDES;
-                if !own {
+            let own = !all && node.entry.layer == layer;
+            if let Some((_, _, stays)) = path.last_mut() {
+                if own || below_stays {
+                    *stays = true;
+                    self.nodes[directory as usize].flags |= HIDES;
+                    if !own {
+                        self.fresh(directory);
+                        let node = &mut self.nodes[directory as usize];
+                        (node.state, node.entry.layer) = (State::Implied, layer);
+                    }
+                    self.hang(directory);
+                } else {
                     self.fresh(directory);
-                    let layer = self.layer;
-                    let node = &mut self.nodes[directory as usize];
-                    (node.state, node.entry.layer) = (State::Implied, layer);
                 }
-                self.hang(directory);
-            } else {
-                self.fresh(directory);
+            }
+            let node = &mut self.nodes[directory as usize];
+            if !all && is_directory(node.state) {
+                node.data = layer.into();
+            }
+            if path.is_empty() {
+                return below_stays;
             }
         }
     }
+}
+
+pub(super) fn is_directory(state: State) -> bool {
+    matches!(state, State::Directory | State::Implied)
 }
 
 fn found(finding: Finding) -> Error {

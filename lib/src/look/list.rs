@@ -7,6 +7,7 @@ use super::{Numbers, layers, plan_of};
 use crate::catalog::ImageId;
 use crate::context::Context;
 use crate::error::{Context as _, Error, Result};
+use crate::layer::merge::Change;
 use crate::layer::tree::EntryId;
 use crate::plan::{MergeInput, MergePlan};
 use crate::run::layers::{Fate, Layers};
@@ -46,9 +47,9 @@ pub(super) fn merged(layers: &Layers<'_>) -> Result<Vec<Item>> {
     layers.visit(&merge, &mut |layer, entry, fate| {
         let id = numbers.next(layer)?;
         let Fate::Kept(change) = fate else { return Ok(()) };
-        let path = change.map_or_else(|| clean(&entry.path), |change| change.path.clone());
-        let link = change.and_then(|change| change.link.clone()).or_else(|| (entry.kind == Kind::HardLink).then(|| clean(&entry.link)));
-        found.add(id, entry, path, link)
+        let change = change.unwrap_or_else(|| Change { path: clean(&entry.path), link: None });
+        let link = change.link.or_else(|| (entry.kind == Kind::HardLink).then(|| clean(&entry.link)));
+        found.add(id, entry, change.path, link)
     })?;
     Ok(found.finish())
 }

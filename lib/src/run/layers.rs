@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::compress::{Compression, decoder};
 use crate::context::{Cancel, Context};
 use crate::error::{Context as _, Error, Result};
-use crate::layer::merge::{Change, Loose, Merge};
+use crate::layer::merge::{Change, Loose, Merge, Rename};
 use crate::layer::tree::{EntryId, Placed, Tree};
 use crate::plan::{MergeInput, MergePlan};
 use crate::pool::{CHUNK, lock};
@@ -70,7 +70,7 @@ impl<'a> Layers<'a> {
             cancel.cancel();
             result
         })?;
-        Ok(Merge::from(&tree))
+        Ok(Merge::from(tree))
     }
 
     /// Applies all layers to a tree, as their names come.
@@ -133,9 +133,10 @@ impl<'a> Layers<'a> {
 
     /// Looks at every entry of every layer, base first, without its content: the layer, the entry, and whether it is part of the merged layer,
     /// perhaps with another name.
-    pub(crate) fn visit(&self, merge: &Merge, see: &mut dyn FnMut(usize, Entry, Fate<'_>) -> Result<()>) -> Result<()> {
-        let loose: HashMap<EntryId, Option<&Change>> =
-            merge.early.iter().chain(&merge.late).map(|loose| (loose.entry, loose.change.as_ref())).collect();
+    pub(crate) fn visit(&self, merge: &Merge, see: &mut dyn FnMut(usize, Entry, Fate) -> Result<()>) -> Result<()> {
+        let loose: HashMap<EntryId, Option<Rename>> =
+            merge.early.iter().chain(&merge.late).map(|loose| (loose.entry, loose.rename)).collect();
+        let fate = |rename: Option<Rename>| Fate::Kept(rename.map(|rename| merge.change(rename)));
         for (layer, kept) in (0..).zip(&merge.layers) {
             let label = || self.input(usize::from(layer)).label.clone();
             let mut entries = self.entries(usize::from(layer))?;
@@ -143,8 +144,8 @@ impl<'a> Layers<'a> {
             while let Some(entry) = entries.next_entry().context(label)? {
                 self.cancel.poll()?;
                 let fate = match loose.get(&EntryId { layer, ordinal }) {
-                    Some(change) => Fate::Kept(*change),
-                    None if kept.has(ordinal) => Fate::Kept(kept.change(ordinal)),
+                    Some(rename) => fate(*rename),
+                    None if kept.has(ordinal) => fate(kept.rename(ordinal)),
                     None => Fate::Hidden,
                 };
                 see(usize::from(layer), entry, fate)?;
@@ -155,7 +156,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Copies headers that are not written in their layer's place into a temporary file, in the order in which they are wanted.
-    pub(super) fn fetch(&self, wanted: &[Loose]) -> Result<Fetched> {
+    pub(super) fn fetch(&self, merge: &Merge, wanted: &[Loose]) -> Result<Fetched> {
         if wanted.is_empty() {
             return Ok(Fetched::default());
         }
@@ -177,8 +178,8 @@ impl<'a> Layers<'a> {
                     }
                 };
                 self.cancel.poll()?;
-                let blocks = match &wanted[position].change {
-                    Some(change) => renamed(&entry, change)?,
+                let blocks = match wanted[position].rename {
+                    Some(rename) => renamed(&entry, merge.change(rename))?,
                     None => entries.headers().to_vec(),
                 };
                 file.write_all(&blocks).context(|| "keeping headers in a temporary file")?;
@@ -208,23 +209,23 @@ impl Fetched {
 }
 
 /// What becomes of an entry.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Fate<'a> {
+#[derive(Debug, Clone)]
+pub(crate) enum Fate {
     /// It is part of the merged layer, perhaps with another name.
-    Kept(Option<&'a Change>),
+    Kept(Option<Change>),
     /// A newer layer hides it, or it is a mark itself.
     Hidden,
 }
 
 /// The headers of an entry under another name. A sparse file becomes a plain one, since its map may lie among its headers.
-pub(super) fn renamed(entry: &Entry, change: &Change) -> Result<Vec<u8>> {
+pub(super) fn renamed(entry: &Entry, change: Change) -> Result<Vec<u8>> {
     let mut header = Header::from(entry);
-    header.path.clone_from(&change.path);
+    header.path = change.path;
     if entry.kind == Kind::Directory {
         header.path.push(b'/');
     }
-    match &change.link {
-        Some(link) => (header.link, header.kind) = (link.clone(), Kind::HardLink),
+    match change.link {
+        Some(link) => (header.link, header.kind) = (link, Kind::HardLink),
         None if entry.kind == Kind::HardLink => return Err(Error::invalid("a hard link without a target")),
         None => {}
     }

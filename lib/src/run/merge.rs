@@ -17,7 +17,7 @@ use crate::plan::{LayerPlan, MergePlan, Plan};
 use crate::pool::{Buffer, CHUNK, ParallelEncoder};
 use crate::sink::Written;
 use crate::source::Source;
-use crate::tar::{END, Header, RawEntries, TarLimits, padding};
+use crate::tar::{END, RawEntries, TarLimits, padding};
 
 /// Does `work` with layers merged: a plain tar, verified once its end was read.
 pub(crate) fn with_merged<T>(
@@ -71,12 +71,11 @@ pub(crate) struct Merged<'a> {
 
 /// What comes next.
 enum Step {
-    First(usize),
+    Marks(usize),
     Early(usize),
     /// The layers up to this one, exclusively.
     Layers(usize),
     Late(usize),
-    Marks(usize),
     End,
 }
 
@@ -101,9 +100,9 @@ struct Filling {
 
 impl<'a> Merged<'a> {
     pub(crate) fn new(layers: Layers<'a>, merge: &'a Merge) -> Result<Self> {
-        let (early, late) = (layers.fetch(&merge.early)?, layers.fetch(&merge.late)?);
+        let (early, late) = (layers.fetch(merge, &merge.early)?, layers.fetch(merge, &merge.late)?);
         let counts = Counts::default();
-        Ok(Self { layers, merge, early, late, step: Step::First(0), ready: Vec::new(), at: 0, reading: None, counts })
+        Ok(Self { layers, merge, early, late, step: Step::Marks(0), ready: Vec::new(), at: 0, reading: None, counts })
     }
 
     /// Reads all of it, and hands it on compressed as wanted.
@@ -148,9 +147,13 @@ impl<'a> Merged<'a> {
         self.ready.clear();
         self.at = 0;
         match self.step {
-            Step::First(at) => {
-                self.step = if self.mark(self.merge.first.get(at))? { Step::First(at + 1) } else { Step::Early(0) };
-            }
+            Step::Marks(at) => match self.merge.mark(at) {
+                Some(header) => {
+                    self.ready = header.to_blocks().map_err(Error::from)?;
+                    self.step = Step::Marks(at + 1);
+                }
+                None => self.step = Step::Early(0),
+            },
             Step::Early(at) => {
                 self.step =
                     if self.early.load(at, &mut self.ready)? { Step::Early(at + 1) } else { Step::Layers(self.layers.plan.layers.len()) };
@@ -164,11 +167,8 @@ impl<'a> Merged<'a> {
                 self.next_entry()?;
             }
             Step::Late(at) => {
-                self.step = if self.late.load(at, &mut self.ready)? { Step::Late(at + 1) } else { Step::Marks(0) };
-            }
-            Step::Marks(at) => {
-                if self.mark(self.merge.marks.get(at))? {
-                    self.step = Step::Marks(at + 1);
+                if self.late.load(at, &mut self.ready)? {
+                    self.step = Step::Late(at + 1);
                 } else {
                     self.ready.extend_from_slice(&END);
                     self.step = Step::End;
@@ -176,13 +176,6 @@ impl<'a> Merged<'a> {
             }
             Step::End => return Ok(false),
         }
-        Ok(true)
-    }
-
-    /// Readies a whiteout or opaque mark; false where there is none.
-    fn mark(&mut self, name: Option<&Vec<u8>>) -> Result<bool> {
-        let Some(name) = name else { return Ok(false) };
-        self.ready = Header { path: name.clone(), ..Header::default() }.to_blocks().map_err(Error::from)?;
         Ok(true)
     }
 
@@ -208,10 +201,10 @@ impl<'a> Merged<'a> {
                 continue;
             }
             reading.passing = true;
-            match kept.change(ordinal) {
+            match kept.rename(ordinal) {
                 None => self.ready.extend_from_slice(reading.entries.headers()),
-                Some(change) => {
-                    self.ready = renamed(&entry, change).context(label)?;
+                Some(rename) => {
+                    self.ready = renamed(&entry, self.merge.change(rename)).context(label)?;
                     reading.filling =
                         entry.sparse.map(|sparse| Filling { pieces: sparse.map.into_iter(), hole: 0, data: 0, at: 0, size: sparse.size });
                 }
