@@ -176,6 +176,8 @@ fn what_no_engine_would_place_is_refused() {
         (vec![vec![file(".wh.")]], "whiteout `.wh.` removes nothing"),
         (vec![vec![file("d/.wh...")]], "whiteout `d/.wh...` removes nothing"),
         (vec![vec![file(".wh.a/b")]], "lies below a whiteout"),
+        (vec![vec![Member::other(b'2', "l", ".wh.a"), file("l/b")]], "entry `l/b` lies below a whiteout"),
+        (vec![vec![Member::other(b'2', "l", "d/.wh..wh..opq")], vec![file("l/d/b")]], "entry `l/d/b` lies below a whiteout"),
         (vec![vec![file("/")]], "is the root of the layer"),
         (vec![vec![file("a/../b")]], "contains `..`"),
         (vec![vec![Member::other(b'2', "l", "l"), file("l/x")]], "symlink `l` leads through more than 40 others"),

@@ -380,6 +380,10 @@ impl Tree {
                 }
                 continue;
             };
+            // Own parts were looked at before; a name that a symlink leads to would be a mark in the merged layer.
+            if of_target.is_some() && part.starts_with(WHITEOUT) {
+                return Err(found(Finding::BelowWhiteout { path: entry.clone() }));
+            }
             let child = self.make(at, part)?;
             match self.followed(child) {
                 State::Directory | State::Implied => at = child,
