@@ -72,7 +72,7 @@ fn the_bytes_do_not_depend_on_threads_or_on_how_layers_are_stored() {
 fn the_config_keeps_all_but_diff_ids_and_tells_what_was_merged() {
     let env = with_kitchen();
     let before = config(&env, "in.tar");
-    for (flags, kept, which) in [("", 0, "all 5 layers"), ("--from 2", 2, "layers 2 to 4"), ("--last 4", 1, "layers 1 to 4")] {
+    for (flags, kept, which) in [("", 0, "all 5 layers"), ("--from 2", 2, "layers 2 to 4"), ("--last 4", 1, "layers 1 to 4"), ("--last 1", 4, "layer 4")] {
         env.ok(&format!("squash in.tar out.tar --force {flags}"));
         let mut after = config(&env, "out.tar");
         let found = facts(&env.path("out.tar")).only().clone();
@@ -188,6 +188,8 @@ fn what_no_engine_would_place_is_refused() {
         for command in ["squash in.tar out.tar", "squash in.tar oci:out", "export in.tar -o out.tar"] {
             let ran = env.fails(1, command).says(&["in.tar", "layer ", says]);
             assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+            let frames: Vec<_> = ran.stderr.split(": ").collect();
+            assert!(frames.windows(2).all(|pair| pair[0] != pair[1]), "said twice: {}", ran.stderr);
             env.assert_no_leftovers();
         }
     }

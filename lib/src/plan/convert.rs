@@ -187,9 +187,7 @@ impl Planner<'_> {
             _ => None,
         };
         let key = Key::Merged(squash::key(&plan), kept);
-        let count = plan.layers.len() - kept;
-        let label =
-            if count == 1 { plan.layers[kept].label.clone() } else { format!("the merged layers {kept} to {}", plan.layers.len() - 1) };
+        let label = format!("the merged {}", squash::which(kept, plan.layers.len()));
         let planned =
             PlannedBlob { blob, action: LayerPlan::Merge(plan.into()), known: Known::default(), compression: Compression::None, label };
         let blobs = &mut self.plan.blobs;

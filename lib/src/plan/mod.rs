@@ -231,7 +231,9 @@ impl fmt::Display for PlannedBlob {
         match &self.action {
             LayerPlan::Copy => write!(f, "copy ({})", self.compression),
             LayerPlan::Recode(_) => write!(f, "{} -> {}", self.compression, self.compression_after()),
-            LayerPlan::Merge(merge) => write!(f, "merge {} layers -> {}", merge.layers.len() - merge.below, self.compression_after()),
+            LayerPlan::Merge(merge) => {
+                write!(f, "merge {} -> {}", squash::number(merge.layers.len() - merge.below), self.compression_after())
+            }
         }
     }
 }

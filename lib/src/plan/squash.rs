@@ -96,13 +96,12 @@ impl Keep {
     /// How many layers of an image stay.
     pub(super) fn layers(&self, image: &Image) -> Result<usize> {
         let count = image.layers.len();
-        let layers = |count: usize| if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") };
         match self {
             Self::First(0) => Ok(0),
             Self::First(kept) if *kept < count => Ok(*kept),
-            Self::First(kept) => Err(Error::invalid(format_args!("it has {}, and nothing is left to merge above {kept}", layers(count)))),
+            Self::First(kept) => Err(Error::invalid(format_args!("it has {}, and nothing is left to merge above {kept}", number(count)))),
             Self::AllBut(merged) if *merged <= count => Ok(count - merged),
-            Self::AllBut(merged) => Err(Error::invalid(format_args!("it has {}, not {merged} to merge", layers(count)))),
+            Self::AllBut(merged) => Err(Error::invalid(format_args!("it has {}, not {merged} to merge", number(count)))),
             Self::Base(bases) => {
                 let is_below =
                     |base: &&Vec<DiffId>| base.len() < count && base.iter().zip(&image.layers).all(|(id, layer)| *id == layer.diff_id);
@@ -111,6 +110,16 @@ impl Keep {
             }
         }
     }
+}
+
+/// A number of layers in words.
+pub(super) fn number(count: usize) -> String {
+    if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") }
+}
+
+/// Which of `count` layers are those above the first `kept`, of which there is at least one.
+pub(super) fn which(kept: usize, count: usize) -> String {
+    if count - kept == 1 { format!("layer {kept}") } else { format!("layers {kept} to {}", count - 1) }
 }
 
 /// The config of an image whose layers from `kept` on are merged. The merged layer's diff ID is open: [`Plan::settle`] states it.
@@ -148,7 +157,7 @@ pub(super) fn config(image: &Image, kept: usize, squash: &Squash) -> Result<Raw<
     if let Some(created) = object.get("created") {
         own.set_raw("created", created.to_owned());
     }
-    let which = if kept == 0 { format!("all {count} layers") } else { format!("layers {kept} to {}", count - 1) };
+    let which = if kept == 0 && count > 1 { format!("all {count} layers") } else { which(kept, count) };
     own.set("created_by", "longshore squash").set("comment", format!("merges {which} of {}", image.id()));
     told.push(text_of(&own));
     let ids = image.layers[..kept].iter().map(|layer| layer.diff_id).chain([DiffId(open())]);
