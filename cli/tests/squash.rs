@@ -1,9 +1,13 @@
 //! `squash` and `export`: what people see of it, and what engines make of what it writes.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::process::Command;
+
 use longshore_testkit::facts::{Packing, facts};
 use longshore_testkit::images::{Image, Layer, Layout, docker_archive};
 use longshore_testkit::oracle::Tree;
-use longshore_testkit::peers::{Dockerd, Podman, skipped};
+use longshore_testkit::peers::{Dockerd, Podman, find, is_root, skipped};
 use longshore_testkit::tar::{self, Member};
 use longshore_testkit::{TestEnv, fixture};
 use serde_json::{Value, json};
@@ -72,7 +76,9 @@ fn the_bytes_do_not_depend_on_threads_or_on_how_layers_are_stored() {
 fn the_config_keeps_all_but_diff_ids_and_tells_what_was_merged() {
     let env = with_kitchen();
     let before = config(&env, "in.tar");
-    for (flags, kept, which) in [("", 0, "all 5 layers"), ("--from 2", 2, "layers 2 to 4"), ("--last 4", 1, "layers 1 to 4"), ("--last 1", 4, "layer 4")] {
+    for (flags, kept, which) in
+        [("", 0, "all 5 layers"), ("--from 2", 2, "layers 2 to 4"), ("--last 4", 1, "layers 1 to 4"), ("--last 1", 4, "layer 4")]
+    {
         env.ok(&format!("squash in.tar out.tar --force {flags}"));
         let mut after = config(&env, "out.tar");
         let found = facts(&env.path("out.tar")).only().clone();
@@ -214,6 +220,152 @@ fn export_replaces_nothing_unless_told() {
     env.ok("export in.tar -o out.tar --force").says(&["wrote out.tar: 45 entries of 5 layers (linux/amd64)", "digests verified"]);
     env.fails(1, "export missing.tar -o x.tar");
     env.assert_no_leftovers();
+}
+
+/// The files of a directory as GNU tar sees them, without attributes, which not every file system has, and without what `edit` takes away.
+fn directory_rows(env: &TestEnv, directory: &str, edit: impl Fn(&mut Vec<String>)) -> Vec<String> {
+    let archive = env.path("read-back.tar");
+    let mut tar = Command::new(find("tar").expect("tar is installed"));
+    tar.args(["--format=posix", "-C"]).arg(env.path(directory)).arg("-cf").arg(&archive).arg(".");
+    assert!(tar.status().unwrap().success());
+    let rows = edited(&Tree::of_tar(&std::fs::read(&archive).unwrap()).rows(), edit);
+    std::fs::remove_file(archive).unwrap();
+    rows
+}
+
+/// The fields of each row that are compared.
+fn edited(rows: &str, edit: impl Fn(&mut Vec<String>)) -> Vec<String> {
+    let row = |line: &str| {
+        let mut fields: Vec<_> = line.split('|').map(str::to_owned).collect();
+        fields.pop();
+        edit(&mut fields);
+        fields.join("|")
+    };
+    rows.lines().map(row).collect()
+}
+
+#[test]
+fn root_unpacks_the_root_file_system() {
+    const SUITE: &str = "export --to as root";
+    if !is_root() {
+        return skipped(SUITE, "owners and devices need root");
+    }
+    let env = with_kitchen();
+    let all = |_: &mut Vec<String>| {};
+    env.ok("export in.tar --to root").says(&["wrote root: 45 entries of 5 layers (linux/amd64)", "digests verified"]);
+    assert_eq!(directory_rows(&env, "root", all), edited(&kitchen_rows(), all));
+    std::fs::create_dir(env.path("empty")).unwrap();
+    let piped = env.run_with_input("export - --to empty", &env.read("in.tar")).exited(0);
+    assert!(!piped.stderr.contains("left out"), "{}", piped.stderr);
+    assert_eq!(directory_rows(&env, "empty", all), edited(&kitchen_rows(), all));
+    env.assert_no_leftovers();
+}
+
+/// A folder in which no run has privileges, and what comes before the arguments of longshore there.
+fn without_privileges() -> Result<(TestEnv, &'static str), String> {
+    if !is_root() {
+        return Ok((env(), ""));
+    }
+    let setpriv = find("setpriv").ok_or("it needs setpriv, or somebody else than root")?;
+    let env = TestEnv::new(setpriv);
+    // Folders above the binary may be closed to others.
+    std::fs::copy(env!("CARGO_BIN_EXE_longshore"), env.path("longshore")).unwrap();
+    chown(env.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+    Ok((env, "--reuid=65534 --regid=65534 --clear-groups ./longshore "))
+}
+
+/// The user of [`without_privileges`].
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn others_unpack_what_they_may_keep() {
+    const SUITE: &str = "export --to without root";
+    let (env, longshore) = match without_privileges() {
+        Ok(found) => found,
+        Err(why) => return skipped(SUITE, &why),
+    };
+    env.fixture("kitchen.tar", "in.tar");
+    std::fs::set_permissions(env.path("in.tar"), Permissions::from_mode(0o644)).unwrap();
+    env.fails(1, &format!("{longshore}export in.tar --to root")).says(&[
+        "unpacking into root: entry `",
+        ": its owner 0:0",
+        "--rootless keeps",
+    ]);
+    assert!(!env.path("root").exists());
+    let ran = env.ok(&format!("{longshore}export in.tar --to root --rootless"));
+    ran.says(&[
+        "left out: owners, ",
+        " of 1 entry: odd/bigid",
+        "devices, which are empty files, of 2 entries: odd/null, odd/loop0",
+        "wrote root: 45 entries",
+    ]);
+    // Owners are those of whoever runs this, and devices are empty files.
+    let empty_digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let kept = |fields: &mut Vec<String>| {
+        if ["b", "c"].contains(&fields[1].as_str()) {
+            (fields[1], fields[6], fields[7]) = ("f".to_owned(), "0".to_owned(), empty_digest.to_owned());
+        }
+        fields.drain(3..5);
+    };
+    assert_eq!(directory_rows(&env, "root", kept), edited(&kitchen_rows(), kept));
+    env.fails(1, &format!("{longshore}export in.tar --to root --rootless")).says(&["root", "not empty", "--force"]);
+    env.ok(&format!("{longshore}export in.tar --to root --rootless --force"));
+    assert_eq!(directory_rows(&env, "root", kept), edited(&kitchen_rows(), kept));
+}
+
+#[test]
+fn a_directory_is_filled_only_if_it_is_free() {
+    let env = with_kitchen();
+    std::fs::create_dir(env.path("full")).unwrap();
+    env.write("full/mine", "1");
+    env.write("file", "2");
+    symlink("nothing", env.path("link")).unwrap();
+    for (to, says) in
+        [("full", "the directory is not empty"), ("file", "it is no directory"), ("link", "it is a symlink to what is not there")]
+    {
+        env.fails(1, &format!("export in.tar --to {to} --rootless")).says(&[&format!("unpacking into {to}: {says}")]);
+    }
+    // Before anything is read.
+    env.run_with_input("export - --to full", b"not an archive").exited(1).says(&["the directory is not empty", "--force"]);
+    assert_eq!((env.read("full/mine"), env.read("file")), (b"1".to_vec(), b"2".to_vec()));
+    env.ok("export in.tar --to full --rootless --force");
+    assert_eq!((env.read("full/mine"), env.read("full/inode/a")), (b"1".to_vec(), b"second content\n".to_vec()));
+    env.fails(1, "export in.tar --to none/of/these --rootless").says(&["unpacking into none/of/these"]);
+    env.fails(2, "export in.tar --rootless").says(&["--to"]);
+    env.fails(2, "export in.tar --to a -o b");
+    env.assert_no_leftovers();
+}
+
+#[test]
+fn nothing_is_unpacked_outside() {
+    let env = env();
+    std::fs::create_dir(env.path("outside")).unwrap();
+    env.write("outside/mine", "1");
+    let outside = env.path("outside");
+    let (absolute, inside) = (outside.to_str().unwrap(), format!("to{}", outside.display()));
+    let up = format!("{}outside", "../".repeat(20));
+    let base = format!("absolute->{absolute}\nup->{up}\nnear->../outside\nabsolute/a=1\nup/b=2\nnear/c=3");
+    let image = Image::new("a:1").layer(&base).layer("absolute/d=4\nlink=>up/b\nabsolute/.wh.mine=\nnear/mine=5");
+    env.write("in.tar", docker_archive(&[image]).bytes());
+    env.ok("export in.tar --to to --rootless");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+    assert_eq!(env.read("outside/mine"), b"1");
+    for (path, content) in [
+        (format!("{inside}/a"), "1"),
+        (format!("{inside}/d"), "4"),
+        ("to/outside/b".to_owned(), "2"),
+        ("to/outside/c".to_owned(), "3"),
+        ("to/outside/mine".to_owned(), "5"),
+        ("to/link".to_owned(), "2"),
+    ] {
+        assert_eq!(env.read(&path), content.as_bytes(), "{path}");
+    }
+    // A symlink that was there before leads nowhere, either.
+    std::fs::remove_dir_all(env.path("to/outside")).unwrap();
+    symlink(&outside, env.path("to/outside")).unwrap();
+    env.ok("export in.tar --to to --rootless --force");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+    assert_eq!(env.read("to/outside/b"), b"2");
 }
 
 #[test]

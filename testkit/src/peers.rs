@@ -32,7 +32,8 @@ pub fn skipped(suite: &str, why: &str) {
     }
 }
 
-fn is_root() -> bool {
+/// Whether the tests are run by root.
+pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

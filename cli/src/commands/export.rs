@@ -12,7 +12,7 @@ use longshore::source::{Source, one_image};
 use longshore::spec::Platform;
 use longshore::spool;
 use longshore::transport::{Destination, Output};
-use longshore::unpack::{Left, LeftOut, UnpackOptions};
+use longshore::unpack::{Left, LeftOut, UnpackOptions, expect_free};
 
 use super::Job;
 use crate::args::ExportArgs;
@@ -24,8 +24,9 @@ use crate::text::{bytes, count, rate, seconds};
 pub(super) fn run(mut job: Job<'_>, args: &ExportArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     if let Some(to) = &args.to {
-        let source = open(&mut job, args, Some(spool::parent(to)))?;
         let options = UnpackOptions { rootless: args.rootless, force: args.force };
+        expect_free(to, &options)?;
+        let source = open(&mut job, args, Some(spool::parent(to)))?;
         let image = one_image(source.as_ref(), args.platform.as_ref(), &Platform::host())?;
         let done = export_to(source.as_ref(), image, to, &options, &job.context);
         job.context.progress = Arc::new(Silent);
@@ -74,7 +75,7 @@ fn left_out(console: Console, left: &LeftOut) {
             console.note("left out", format!("{means} of {}: {}{more}", count(what.count, "entry"), what.examples.join(", ")));
         }
     };
-    note(&left.owners, "owners");
+    note(&left.owners, "owners, which are recorded in attributes,");
     note(&left.unrecorded, "the record of owners");
     note(&left.devices, "devices, which are empty files,");
     note(&left.xattrs, "extended attributes");

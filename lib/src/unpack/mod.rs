@@ -131,9 +131,21 @@ pub fn unpack(tar: impl Read, to: &Path, options: &UnpackOptions, cancel: &Cance
     unpack_by(Opening::detect, tar, to, options, cancel)
 }
 
-/// The same with a given way to open directories.
+/// Refuses a directory that [`unpack`] would refuse to fill, for callers who want to know before they read anything.
+///
+/// # Errors
+/// [`ErrorKind::Exists`], or what keeps the caller from looking.
+pub fn expect_free(to: &Path, options: &UnpackOptions) -> Result<()> {
+    target::look(to, options.force).map(|_| ()).context(|| into(to))
+}
+
+fn into(to: &Path) -> String {
+    format!("unpacking into {}", to.display())
+}
+
+/// Unpacks with a given way to open directories.
 fn unpack_by(opening: fn(&OwnedFd) -> Opening, tar: impl Read, to: &Path, options: &UnpackOptions, cancel: &Cancel) -> Result<Unpacked> {
-    let frame = || format!("unpacking into {}", to.display());
+    let frame = || into(to);
     let (target, root) = Target::prepare(to, options.force).context(frame)?;
     let opening = opening(&root.fd);
     let mut unpacking = Unpacking {

@@ -29,23 +29,7 @@ enum Place {
 impl Target {
     /// Looks at what is there, and makes or opens the directory to fill.
     pub(super) fn prepare(to: &Path, force: bool) -> Result<(Self, Root)> {
-        match fs::symlink_metadata(to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::beside(to, None),
-            Err(error) => return Err(Error::io(error)),
-            Ok(_) => {}
-        }
-        // Where the caller names a symlink, the caller means what it points to.
-        let exists = |what: &str| Error::new(ErrorKind::Exists, what);
-        let meta = match fs::metadata(to) {
-            Ok(meta) if meta.is_dir() => meta,
-            Ok(_) => return Err(exists("it is no directory")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(exists("it is a symlink to what is not there")),
-            Err(error) => return Err(Error::io(error)),
-        };
-        let is_empty = fs::read_dir(to).map_err(Error::io)?.next().is_none();
-        if !is_empty && !force {
-            return Err(exists("the directory is not empty").hint("name a new or empty directory, or unpack over this one with --force"));
-        }
+        let Some((meta, is_empty)) = look(to, force)? else { return Self::beside(to, None) };
         if is_empty
             && let Some(real) = replaceable(to, &meta)
             && let Ok(beside) = Self::beside(&real, Some(&meta))
@@ -101,6 +85,28 @@ impl Target {
             let _ = self.root.set_permissions(before);
         }
     }
+}
+
+/// Looks at the directory that is there, if there is one, and refuses what may not be filled; says whether it is empty.
+pub(super) fn look(to: &Path, force: bool) -> Result<Option<(Metadata, bool)>> {
+    match fs::symlink_metadata(to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(error)),
+        Ok(_) => {}
+    }
+    // Where the caller names a symlink, the caller means what it points to.
+    let exists = |what: &str| Error::new(ErrorKind::Exists, what);
+    let meta = match fs::metadata(to) {
+        Ok(meta) if meta.is_dir() => meta,
+        Ok(_) => return Err(exists("it is no directory")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(exists("it is a symlink to what is not there")),
+        Err(error) => return Err(Error::io(error)),
+    };
+    let is_empty = fs::read_dir(to).map_err(Error::io)?.next().is_none();
+    if !is_empty && !force {
+        return Err(exists("the directory is not empty").hint("name a new or empty directory, or unpack over this one with --force"));
+    }
+    Ok(Some((meta, is_empty)))
 }
 
 /// Makes files durable, all at once instead of one by one. It also tells of what could not be written after all.
