@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::process::Command;
 
 use longshore_testkit::facts::{Packing, facts};
-use longshore_testkit::images::{Image, Layer, Layout, docker_archive};
+use longshore_testkit::images::{Image, Layer, Layout, docker_archive, pack};
 use longshore_testkit::oracle::Tree;
 use longshore_testkit::peers::{Dockerd, Podman, find, is_root, skipped};
 use longshore_testkit::tar::{self, Member};
@@ -115,17 +115,39 @@ fn layers_of_a_base_image_stay() {
     let found = facts(&env.path("out.tar")).only().clone();
     assert_eq!(found.diff_ids[..2], facts(&env.path("app.tar")).only().diff_ids[..2]);
     assert_eq!(rows(&env, "out.tar"), rows(&env, "app.tar"));
-    let archive = tar::read(&env.read("out.tar"));
-    let name = format!("blobs/{}", found.diff_ids[2].replace(':', "/"));
-    let merged = tar::read(&archive.iter().find(|member| member.text() == name).unwrap().data);
-    let names: Vec<_> = merged.iter().map(Member::text).collect();
-    assert_eq!(names, ["etc/", "etc/three", "etc/.wh.one", "etc/.wh.two"], "whiteouts that hide something, and no others");
+    assert_eq!(
+        newest(&env, "out.tar"),
+        ["etc/.wh.one", "etc/.wh.two", "etc/", "etc/three"],
+        "whiteouts that hide something, and no others"
+    );
     env.fails(1, "squash base.tar out2.tar --from app.tar").says(&["not built on the base"]);
     env.fails(1, "squash base.tar out2.tar --from 2").says(&["it has 2 layers", "above 2"]);
     env.fails(1, "squash base.tar out2.tar --last 3").says(&["it has 2 layers, not 3"]);
     env.fails(2, "squash base.tar out2.tar --last 0");
     env.fails(2, "squash base.tar out2.tar --last 1 --from 1");
     env.assert_no_leftovers();
+}
+
+/// The names in an image's newest layer.
+fn newest(env: &TestEnv, path: &str) -> Vec<String> {
+    let name = format!("blobs/{}", facts(&env.path(path)).only().diff_ids.last().unwrap().replace(':', "/"));
+    let archive = tar::read(&env.read(path));
+    tar::read(&archive.iter().find(|member| member.text() == name).unwrap().data).iter().map(Member::text).collect()
+}
+
+/// A directory without an entry below an opaque mark, and others without an entry where layers below have something.
+fn without_entries() -> Image {
+    let base = "d/\nd/old=1\nf=1\ng/\ng/old=1";
+    Image::new("a:1").layer(base).layer("d/.wh..wh..opq=\nd/sub/new=2\n.wh.f=\n.wh.g=").layer("f/new=3\ng/new=3")
+}
+
+#[test]
+fn marks_come_first_and_nothing_lies_below_a_whiteout() {
+    let env = env();
+    env.write("in.tar", docker_archive(&[without_entries()]).bytes());
+    env.ok("squash in.tar out.tar --from 1");
+    let expected = ["d/.wh..wh..opq", "f/", "g/", "g/.wh..wh..opq", "f/new", "g/new", "d/sub/new"];
+    assert_eq!(newest(&env, "out.tar"), expected);
 }
 
 #[test]
@@ -175,6 +197,7 @@ fn what_no_engine_would_place_is_refused() {
         (vec![vec![link("a", "b")]], "hard link `a` points to `b`, which is not there"),
         (vec![vec![link("a", "b"), file("b")]], "hard link `a` points to `b`, which is not there"),
         (vec![vec![file("b")], vec![file(".wh.b"), link("a", "b")]], "hard link `a` points to `b`, which is not there"),
+        (vec![vec![file("f")], vec![link("f/x", "f")]], "hard link `f/x` points to `f`, which is not there"),
         (vec![vec![Member::dir("d/"), link("a", "d")]], "hard link `a` points to the directory `d`"),
         (vec![vec![file("a"), link("a", "a")]], "hard link `a` points to itself"),
         (vec![vec![file("a"), link("b", "../a")]], "contains `..`"),
@@ -208,6 +231,12 @@ fn a_layer_that_is_not_what_was_promised_is_refused_even_where_nothing_of_it_is_
     env.write("in.tar", docker_archive(&[Image::new("a:1").with(wrong).layer(".wh.a=\nb=1")]).bytes());
     env.fails(1, "squash in.tar out.tar").says(&["layer 0", "expected sha256:"]);
     env.fails(1, "export in.tar -o out.tar").says(&["layer 0", "expected sha256:"]);
+    let twice = Layer::of_tar(pack(&tar::write(&[Member::file("a", "1")]), Packing::Gzip)).packed(Packing::Gzip);
+    env.write("in.tar", docker_archive(&[Image::new("a:1").layer("b=1").with(twice)]).bytes());
+    for command in ["squash in.tar out.tar", "squash in.tar out.tar --last 1", "export in.tar -o out.tar"] {
+        let ran = env.fails(1, command).says(&["layer 1 (layer", "compressed twice"]);
+        assert_eq!(ran.stderr.matches("layer 1 (layer").count(), 1, "{}", ran.stderr);
+    }
     env.assert_no_leftovers();
 }
 

@@ -428,7 +428,11 @@ impl Tree {
         targets.push(data + 4..data + 4 + length);
         self.followed += length as u64;
         if self.followed > self.allowed() {
-            return Err(Error::limit(format_args!("symlinks whose targets make {} bytes are followed, more than {}", self.followed, self.allowed())));
+            return Err(Error::limit(format_args!(
+                "symlinks whose targets make {} bytes are followed, more than {}",
+                self.followed,
+                self.allowed()
+            )));
         }
         Ok(if is_absolute { ROOT } else { parent })
     }
@@ -582,4 +586,59 @@ fn found(finding: Finding) -> Error {
 fn missing(path: &RootPath, target: &[u8]) -> Error {
     let target = crate::tar::escape_bytes(target);
     Error::invalid(format_args!("hard link `{path}` points to `{target}`, which is not there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn placed(kind: Kind, path: impl AsRef<[u8]>, link: impl AsRef<[u8]>) -> Placed {
+        Placed { path: path.as_ref().to_vec(), link: link.as_ref().to_vec(), kind }
+    }
+
+    fn file(path: impl AsRef<[u8]>) -> Placed {
+        placed(Kind::File, path, "")
+    }
+
+    /// The limit that is exceeded by so many entries after the first.
+    fn limit(first: Placed, others: impl Iterator<Item = Placed>) -> String {
+        let mut tree = Tree::default();
+        tree.apply(&first).unwrap();
+        let error = others.map(|placed| tree.apply(&placed)).find_map(Result::err).expect("there is a limit");
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        error.to_string()
+    }
+
+    /// Which takes minutes where each mark looks at all that stays.
+    #[test]
+    fn marks_over_what_their_own_layer_has_cost_nothing() {
+        for mark in ["d/.wh..wh..opq", ".wh.d", "d/.wh.e", "d/e/.wh..wh..opq"] {
+            let mut tree = Tree::default();
+            tree.apply(&file("d/e/old")).unwrap();
+            tree.end_layer().unwrap();
+            for at in 0..200_000 {
+                tree.apply(&file(format!("d/e/{at}"))).unwrap();
+            }
+            for mark in (0..50_000).flat_map(|_| [".wh.d", mark]) {
+                tree.apply(&file(mark)).unwrap();
+            }
+            let there = tree.nodes.iter().filter(|node| node.state == State::Leaf).count();
+            assert_eq!(there, 200_000, "{mark}");
+        }
+    }
+
+    #[test]
+    fn a_long_target_is_not_followed_for_ever() {
+        let link = placed(Kind::Symlink, "l", b"./".repeat(30_000));
+        let says = limit(link, (0..10_000).map(|at| file(format!("l/{at}"))));
+        assert!(says.contains("symlinks whose targets make"), "{says}");
+    }
+
+    #[test]
+    fn names_and_targets_have_a_limit() {
+        let name = |at: usize| [&b"n".repeat(60_000)[..], at.to_string().as_bytes()].concat();
+        assert!(limit(file("a"), (0..2_000).map(|at| file(name(at)))).contains("names and targets"));
+        assert!(limit(file("a"), (0..2_000).map(|at| placed(Kind::Symlink, "l", name(at)))).contains("names and targets"));
+    }
 }

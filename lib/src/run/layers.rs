@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::transfer::refuse_compressed;
 use crate::compress::{Compression, decoder};
 use crate::context::{Cancel, Context};
 use crate::error::{Context as _, Error, Result};
@@ -24,6 +26,9 @@ use crate::tar::{BySkimming, Entry, Header, Kind, RawEntries, Skip, TarLimits};
 /// Entries that a reader of names hands over at once, and how many such batches may wait.
 const BATCH: usize = 256;
 const BATCHES: usize = 64;
+
+/// How often a reader that waits looks whether it is to stop.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a first reader of a file keeps in memory.
 const WINDOW: usize = 32 << 10;
@@ -51,21 +56,21 @@ impl<'a> Layers<'a> {
         let cancel = self.cancel.child();
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(BATCHES)).unzip();
         let senders: Vec<Mutex<Option<Sender<_>>>> = senders.into_iter().map(|sender| Mutex::new(Some(sender))).collect();
-        let next = AtomicUsize::new(0);
+        let (next, ahead) = (AtomicUsize::new(0), Ahead::default());
         std::thread::scope(|scope| {
             for _ in 0..self.ctx.pool.threads().min(count) {
                 scope.spawn(|| {
                     loop {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(sender) = senders.get(at).and_then(|sender| lock(sender).take()) else { break };
-                        if let Err(error) = self.names(at, &sender, &cancel) {
+                        if let Err(error) = self.names(at, &sender, &ahead, &cancel) {
                             // Nobody waits for it any more where this fails.
                             let _ = sender.send(Err(error));
                         }
                     }
                 });
             }
-            let result = self.grow(&mut tree, receivers);
+            let result = self.grow(&mut tree, receivers, &ahead);
             // Those who still read stop at once.
             cancel.cancel();
             result
@@ -74,14 +79,16 @@ impl<'a> Layers<'a> {
     }
 
     /// Applies all layers to a tree, as their names come.
-    fn grow(&self, tree: &mut Tree, receivers: Vec<Receiver<Result<Vec<Placed>>>>) -> Result<()> {
+    fn grow(&self, tree: &mut Tree, receivers: Vec<Receiver<Result<Vec<Placed>>>>, ahead: &Ahead) -> Result<()> {
         for (at, receiver) in receivers.into_iter().enumerate() {
             if at == self.plan.below {
                 tree.merge_from_here();
             }
             let label = || self.input(at).label.clone();
+            ahead.begin(at);
             for batch in receiver {
                 self.cancel.poll()?;
+                ahead.took();
                 batch.and_then(|batch| batch.iter().try_for_each(|placed| tree.apply(placed))).context(label)?;
             }
             tree.end_layer().context(label)?;
@@ -93,7 +100,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Reads the names of one layer.
-    fn names(&self, layer: usize, to: &Sender<Result<Vec<Placed>>>, cancel: &Cancel) -> Result<()> {
+    fn names(&self, layer: usize, to: &Sender<Result<Vec<Placed>>>, ahead: &Ahead, cancel: &Cancel) -> Result<()> {
         let mut entries = RawEntries::new(self.unverified(layer, cancel)?, TarLimits::default());
         loop {
             cancel.poll()?;
@@ -104,7 +111,11 @@ impl<'a> Layers<'a> {
                 bytes += path.len() + link.len();
                 batch.push(Placed { path, link, kind });
             }
-            if batch.is_empty() || to.send(Ok(batch)).is_err() {
+            if batch.is_empty() {
+                return Ok(());
+            }
+            ahead.wait(layer, cancel)?;
+            if to.send(Ok(batch)).is_err() {
                 return Ok(());
             }
         }
@@ -125,8 +136,9 @@ impl<'a> Layers<'a> {
             Some((file, range)) if input.compression == Compression::None => Ok(Box::new(Window::new(file, range.start, range.end))),
             _ => {
                 let stored = Polling { input: self.source.open(input.blob, 0)?, cancel };
-                let plain = decoder(input.compression, stored, (&self.ctx.limits).into())?;
-                Ok(Box::new(BySkimming::new(BufReader::with_capacity(CHUNK, plain))))
+                let mut plain = BufReader::with_capacity(CHUNK, decoder(input.compression, stored, (&self.ctx.limits).into())?);
+                refuse_compressed(plain.fill_buf().map_err(Error::io)?)?;
+                Ok(Box::new(BySkimming::new(plain)))
             }
         }
     }
@@ -188,6 +200,40 @@ impl<'a> Layers<'a> {
             }
         }
         Ok(Fetched { file: Some(file), spans })
+    }
+}
+
+/// Keeps readers from running far ahead of the layer that is applied: as many batches of all others may wait as of that one.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// The layer that is applied, and how many batches wait.
+    state: Mutex<(usize, usize)>,
+    changed: Condvar,
+}
+
+impl Ahead {
+    /// A layer's turn has come.
+    fn begin(&self, layer: usize) {
+        lock(&self.state).0 = layer;
+        self.changed.notify_all();
+    }
+
+    /// A batch waits no more.
+    fn took(&self) {
+        let mut state = lock(&self.state);
+        state.1 = state.1.saturating_sub(1);
+        self.changed.notify_all();
+    }
+
+    /// Waits until a layer may hand over a batch.
+    fn wait(&self, layer: usize, cancel: &Cancel) -> Result<()> {
+        let mut state = lock(&self.state);
+        while state.0 != layer && state.1 >= BATCHES {
+            cancel.poll()?;
+            state = self.changed.wait_timeout(state, PATIENCE).map_or_else(|error| error.into_inner().0, |(state, _)| state);
+        }
+        state.1 += 1;
+        Ok(())
     }
 }
 
@@ -291,5 +337,23 @@ impl Skip for Window {
         let further = (bytes - held).min(self.end - self.at);
         (self.used, self.at) = (self.buffer.len(), self.at + further);
         Ok(held + further)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_of_later_layers_wait_and_the_first_never_does() {
+        let (ahead, cancel) = (Ahead::default(), Cancel::default());
+        cancel.cancel();
+        (0..BATCHES).for_each(|_| ahead.wait(1, &cancel).unwrap());
+        assert!(ahead.wait(2, &cancel).is_err(), "it would wait, and is told to stop");
+        ahead.wait(0, &cancel).unwrap();
+        (0..2).for_each(|_| ahead.took());
+        ahead.wait(2, &cancel).unwrap();
+        ahead.begin(1);
+        ahead.wait(1, &cancel).unwrap();
     }
 }

@@ -232,6 +232,8 @@ impl Read for Merged<'_> {
                 return Ok(step);
             }
             if let Some(reading) = self.reading.as_mut().filter(|reading| reading.passing) {
+                // Holes are filled without a read that would notice.
+                self.layers.cancel.poll()?;
                 let label = || self.layers.input(reading.layer).label.clone();
                 let read = match &mut reading.filling {
                     Some(filling) => filling.read(&mut reading.entries, out),
