@@ -271,8 +271,8 @@ mod tests {
 
     /// What a run would have written: copies as they were, and something new for what is recoded.
     fn written(plan: &Plan) -> Vec<Written> {
-        let write = |(at, blob): (usize, &crate::plan::PlannedBlob)| match blob.action {
-            LayerPlan::Copy => Written {
+        let write = |(at, blob): (usize, &crate::plan::PlannedBlob)| match &blob.action {
+            LayerPlan::Copy | LayerPlan::Merge(_) => Written {
                 digest: blob.known.digest.unwrap(),
                 size: blob.known.size.unwrap(),
                 diff_id: blob.known.diff_id,

@@ -6,9 +6,10 @@ use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::catalog::{BlobId, Catalog, Content, ImageId, Node, Root};
+use crate::catalog::{BlobId, Catalog, Content, ImageId, Node, Root, best, list};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::spec::Platform;
 
 /// Something to read images from. Opening it has read its metadata, once; what follows are pulls on blobs that the catalog names.
 pub trait Source: Send + Sync {
@@ -60,6 +61,51 @@ impl Pick {
         }
         rest.parse().map(Self::Digest).map_err(|e| Error::invalid(e).hint("after @ comes a position from 0 or a digest"))
     }
+}
+
+/// The images of the one entry of a catalog, each once.
+pub(crate) fn the_entry(catalog: &Catalog) -> Result<Vec<(ImageId, Platform)>> {
+    let mut entries = catalog.entries();
+    entries.retain(|roots| roots.iter().any(|root| !root.node.images().is_empty()));
+    match entries.as_slice() {
+        [] => Err(Error::not_found("it holds no image")),
+        [roots] => {
+            let mut images: Vec<(ImageId, Platform)> = Vec::new();
+            for candidate in roots.iter().flat_map(|root| catalog.candidates(&root.node)) {
+                if !images.iter().any(|(id, _)| *id == candidate.id) {
+                    images.push((candidate.id, candidate.platform));
+                }
+            }
+            Ok(images)
+        }
+        several => {
+            let names: Vec<_> = several.iter().filter_map(|roots| roots.first()).map(ToString::to_string).collect();
+            let error = Error::invalid(format_args!("it holds {} images, and one is needed", several.len()));
+            Err(error.hint(format_args!("choose one with :REF; there are {}", names.join(", "))))
+        }
+    }
+}
+
+/// The image that is wanted of a source, of the one that it holds: without a wish its only platform, or else what runs on the host.
+///
+/// # Errors
+/// When it holds none or several, or none for that platform.
+pub fn one_image(source: &dyn Source, wanted: Option<&Platform>, host: &Platform) -> Result<ImageId> {
+    let catalog = source.catalog();
+    let pick = || {
+        if let ([(only, _)], None) = (the_entry(catalog)?.as_slice(), wanted) {
+            return Ok(*only);
+        }
+        let wanted = wanted.unwrap_or(host);
+        let candidates: Vec<_> = catalog.roots.iter().flat_map(|root| catalog.candidates(&root.node)).collect();
+        let found = best(&candidates, wanted).map(|found| found.id);
+        found.ok_or_else(|| absent(wanted, candidates.iter().map(|candidate| &candidate.platform)))
+    };
+    pick().map_err(|error: Error| error.frame(source.describe()))
+}
+
+pub(crate) fn absent<'a>(wanted: &Platform, known: impl Iterator<Item = &'a Platform>) -> Error {
+    Error::not_found(format_args!("there is no image for {wanted}")).hint(format_args!("there are {}", list(known)))
 }
 
 /// Several sources as one: all their images, in order. A single source is left as it is.

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longshore::assemble::{Options, one_image};
 use longshore::context::Silent;
 use longshore::export::{Exported, export, export_to};
 use longshore::format::{self, OpenOptions};

@@ -1,9 +1,9 @@
 //! Which images of a source are meant.
 
 use super::Options;
-use crate::catalog::{Catalog, Image, ImageId, Root, best, list};
+use crate::catalog::{Catalog, Image, ImageId, best};
 use crate::error::{Error, Result};
-use crate::source::Source;
+use crate::source::{self, Source, absent, the_entry};
 use crate::spec::Platform;
 
 /// The images to change, with their platforms: those of the one entry of a catalog, or those that are wanted of them. Where one platform is
@@ -34,42 +34,9 @@ pub(super) fn chosen(catalog: &mut Catalog, options: &Options) -> Result<Vec<(Im
     Ok(picked.into_iter().collect())
 }
 
-/// The images of the one entry of a catalog, each once.
-fn the_entry(catalog: &Catalog) -> Result<Vec<(ImageId, Platform)>> {
-    let mut entries = catalog.entries();
-    entries.retain(|roots| roots.iter().any(|root| !root.node.images().is_empty()));
-    match entries.as_slice() {
-        [] => Err(Error::not_found("it holds no image")),
-        [roots] => {
-            let mut images: Vec<(ImageId, Platform)> = Vec::new();
-            for candidate in roots.iter().flat_map(|root| catalog.candidates(&root.node)) {
-                if !images.iter().any(|(id, _)| *id == candidate.id) {
-                    images.push((candidate.id, candidate.platform));
-                }
-            }
-            Ok(images)
-        }
-        several => {
-            let names: Vec<_> = several.iter().filter_map(|roots| roots.first()).map(ToString::to_string).collect();
-            let error = Error::invalid(format_args!("it holds {} images, and one is needed", several.len()));
-            Err(error.hint(format_args!("choose one with :REF; there are {}", names.join(", "))))
-        }
-    }
-}
-
 /// The image that is wanted of a source; without a wish the only one, or else what runs on the host.
 pub(super) fn one_image<'a>(source: &'a dyn Source, wanted: Option<&Platform>, options: &Options) -> Result<&'a Image> {
-    let catalog = source.catalog();
-    let pick = || {
-        if let ([(only, _)], None) = (the_entry(catalog)?.as_slice(), wanted) {
-            return Ok(catalog.image(*only));
-        }
-        let wanted = wanted.unwrap_or(&options.host);
-        let candidates: Vec<_> = catalog.roots.iter().flat_map(|root: &Root| catalog.candidates(&root.node)).collect();
-        let found = best(&candidates, wanted).map(|found| catalog.image(found.id));
-        found.ok_or_else(|| absent(wanted, candidates.iter().map(|candidate| &candidate.platform)))
-    };
-    pick().map_err(|error: Error| error.frame(source.describe()))
+    source::one_image(source, wanted, &options.host).map(|id| source.catalog().image(id))
 }
 
 /// The image of a base, which must be for the same platform.
@@ -80,8 +47,4 @@ pub(super) fn like<'a>(source: &'a dyn Source, platform: &Platform, options: &Op
         return Err(Error::mismatch(format_args!("it is for {is}, and the image for {platform}")).frame(source.describe()));
     }
     Ok(image)
-}
-
-fn absent<'a>(wanted: &Platform, known: impl Iterator<Item = &'a Platform>) -> Error {
-    Error::not_found(format_args!("there is no image for {wanted}")).hint(format_args!("there are {}", list(known)))
 }

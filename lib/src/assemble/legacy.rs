@@ -1,6 +1,7 @@
 //! The v1 JSON that Bazel's archives have beside the image, for programs of 2013 (`--metadata` and `--legacy_base` of its `create_image`).
 
-use super::{Options, image_of};
+use super::Options;
+use super::choose::one_image;
 use crate::catalog::{Layer, LegacyLayer};
 use crate::digest::DiffId;
 use crate::error::{Context as _, Error, Result};
@@ -48,7 +49,7 @@ impl LegacyMembers {
 }
 
 fn v1_layers(base: &dyn Source, options: &Options) -> Result<Vec<(LegacyLayer, DiffId)>> {
-    let image = image_of(base, options)?;
+    let image = one_image(base, options.platforms.first(), options)?;
     let legacy = image.legacy.as_ref().filter(|legacy| legacy.layers.len() == image.layers.len()).ok_or_else(|| {
         Error::unsupported("it is no archive of layers with v1 JSON alone").hint("make one: longshore copy SRC base-v1.tar --dialect v1")
     })?;

@@ -54,7 +54,7 @@ pub fn assemble(base: Option<Arc<dyn Source>>, layers: LayerFiles, change: &Conf
     let (config, lineage) = match &base {
         None => (change.create(&options.host, &added)?, Lineage::default()),
         Some(base) => {
-            let image = image_of(base.as_ref(), options)?;
+            let image = one_image(base.as_ref(), options.platforms.first(), options)?;
             made.take_warnings(base.as_ref());
             let layers = image.layers.clone();
             made.add_layers(base, layers);
@@ -122,23 +122,8 @@ pub fn rebase(
     change: &ConfigChange,
     options: &Options,
 ) -> Result<Arc<dyn Source>> {
-    let image = image_of(source.as_ref(), options)?.clone();
-    // The bases are those of the image's platform.
-    let platform = image.platform();
-    let options = Options { platform: options.platform.clone().or_else(|| Some(platform.clone())), ..options.clone() };
-    let (old, base) = (one_image_like(old, &platform, &options)?, one_image_like(new.as_ref(), &platform, &options)?);
-    refuse_other_base(&image, old).map_err(|error| error.frame(source.describe()))?;
-
-    let rebased = match old.id() == base.id() {
-        true => image.config.bytes().to_vec(),
-        false => change::rebased(image.config.bytes(), old.config.bytes(), base.config.bytes())?,
-    };
-    let config = changed(&image.config, change.edit(&rebased)?, &options)?;
-    let lineage = lineage_of(base);
-    let own = image.lineage.as_ref().map(|lineage| lineage.names.clone()).unwrap_or_default();
-    let above = old.layers.len();
-    let mut made = Composed::default();
-    made.take_warnings(source.as_ref());
+    let mut made = Composed::over(&source);
+    let images = chosen(&mut made.catalog, options).map_err(|error| error.frame(source.describe()))?;
     made.take_warnings(new.as_ref());
     for (id, platform) in &images {
         let hint = |error: Error| if images.len() > 1 { error.hint("choose what has both bases with --platform") } else { error };
@@ -226,64 +211,6 @@ fn config(bytes: Vec<u8>, options: &Options) -> Result<Raw<Config>> {
 fn changed(before: &Raw<Config>, bytes: Vec<u8>, options: &Options) -> Result<Raw<Config>> {
     let same = Object::parse(before.bytes()).is_ok_and(|object| object.to_vec() == bytes);
     if same { Ok(before.clone()) } else { config(bytes, options) }
-}
-
-/// The images of the one entry of a catalog.
-fn the_entry(catalog: &Catalog) -> Result<Vec<ImageId>> {
-    let mut entries = catalog.entries();
-    entries.retain(|roots| roots.iter().any(|root| !root.node.images().is_empty()));
-    match entries.as_slice() {
-        [] => Err(Error::not_found("it holds no image")),
-        [roots] => {
-            let mut images = Vec::new();
-            for id in roots.iter().flat_map(|root| root.node.images()) {
-                if !images.contains(&id) {
-                    images.push(id);
-                }
-            }
-            Ok(images)
-        }
-        several => {
-            let names: Vec<_> = several.iter().filter_map(|roots| roots.first()).map(ToString::to_string).collect();
-            let error = Error::invalid(format_args!("it holds {} images, and one is needed", several.len()));
-            Err(error.hint(format_args!("choose one with :REF; there are {}", names.join(", "))))
-        }
-    }
-}
-
-/// The image that is wanted of a source: of the one that it holds, the platform that was asked for or else the one that runs here.
-///
-/// # Errors
-/// When it holds none or several, or none for that platform.
-pub fn one_image(source: &dyn Source, options: &Options) -> Result<ImageId> {
-    let catalog = source.catalog();
-    let chosen = the_entry(catalog).and_then(|images| {
-        let wanted = options.platform.as_ref().unwrap_or(&options.host);
-        if let ([only], None) = (images.as_slice(), &options.platform) {
-            return Ok(*only);
-        }
-        // Of several that run equally well, the first.
-        let scored = images.iter().rev().filter_map(|id| Some((catalog.image(*id).platform().score(wanted)?, *id)));
-        scored.max_by_key(|(score, _)| *score).map(|(_, id)| id).ok_or_else(|| {
-            let known: Vec<_> = images.iter().map(|id| catalog.image(*id).platform().to_string()).collect();
-            Error::not_found(format_args!("there is no image for {wanted}")).hint(format_args!("there are {}", known.join(", ")))
-        })
-    });
-    chosen.map_err(|error| error.frame(source.describe()))
-}
-
-fn image_of<'a>(source: &'a dyn Source, options: &Options) -> Result<&'a Image> {
-    one_image(source, options).map(|id| source.catalog().image(id))
-}
-
-/// The image of a base, which must be for the same platform.
-fn one_image_like<'a>(source: &'a dyn Source, platform: &Platform, options: &Options) -> Result<&'a Image> {
-    let image = image_of(source, options)?;
-    let is = image.platform();
-    if (is.os.as_str(), is.normalized().architecture) != (platform.os.as_str(), platform.normalized().architecture) {
-        return Err(Error::mismatch(format_args!("it is for {is}, and the image for {platform}")).frame(source.describe()));
-    }
-    Ok(image)
 }
 
 /// What an image that is built on this one was built on.

@@ -287,20 +287,6 @@ mod tests {
     }
 
     #[test]
-    fn names_say_how_an_archive_is_compressed() {
-        for (name, kind) in [
-            ("a.tar", None),
-            ("a.tar.gz", Some("gzip")),
-            ("a.tgz", Some("gzip")),
-            ("a.zst", Some("zstd")),
-            ("a.tzst", Some("zstd")),
-            ("gz", None),
-        ] {
-            assert_eq!(whole_encoding(Path::new(name)).map(|encoding| encoding.compression().to_string()).as_deref(), kind, "{name}");
-        }
-    }
-
-    #[test]
     fn what_is_opened_must_be_of_its_format() {
         let dir = tempfile::tempdir().unwrap();
         let (folder, ctx) = (dir.path().display(), crate::testing::context(dir.path()));

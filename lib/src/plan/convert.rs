@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::select::{ATTESTS, Selected, images, keys, select};
+use super::select::{ATTESTS, Selected, images, select};
 use super::squash::{self, Squash};
 use super::{LayerPlan, MergePlan, Plan, PlannedBlob, PlannedImage, PlannedLayer, PlannedNode, PlannedRoot, source_digest};
-use crate::catalog::{BlobId, Catalog, Content, Image, ImageId, Known, Name, Node};
+use crate::catalog::{BlobId, Catalog, Content, Image, ImageId, Known, Name, Node, keys};
 use crate::catalog::{IMAGE_NAME, REF_NAME};
 use crate::compress::{Compression, Encoding};
 use crate::digest::{DiffId, Digest};
@@ -521,7 +521,7 @@ mod tests {
         let image = TestImage::new("a:1").with(Layer::new("a=1").packed(stored));
         let opened = source(&put(dir.path(), "in.tar", &docker_archive(&[image]))).unwrap();
         let plan = convert(opened.catalog(), &accepts(format), &ConvertOptions { compress, ..host() })?;
-        Ok((plan.blobs[0].action, plan.images[0].family))
+        Ok((plan.blobs[0].action.clone(), plan.images[0].family))
     }
 
     #[test]

@@ -346,4 +346,20 @@ mod tests {
             assert_eq!(unpack(&fs::read(&path).unwrap()).len(), encoding.block_size() * 2);
         }
     }
+
+    #[test]
+    fn names_say_how_an_archive_is_compressed() {
+        for (name, kind) in [
+            ("a.tar", None),
+            ("a.tar.gz", Some("gzip")),
+            ("a.tgz", Some("gzip")),
+            ("a.zst", Some("zstd")),
+            ("a.tzst", Some("zstd")),
+            ("gz", None),
+        ] {
+            let Destination::File { encoding, .. } = Destination::at(Path::new(name), false) else { panic!("{name} is a file") };
+            assert_eq!(encoding.map(|encoding| encoding.compression().to_string()).as_deref(), kind, "{name}");
+        }
+        assert_eq!(Destination::at(Path::new("-"), false), Destination::Stdout);
+    }
 }
