@@ -2,8 +2,10 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use longshore_testkit::env::{interrupt, wait};
 use longshore_testkit::facts::{Packing, facts};
 use longshore_testkit::images::{Image, Layer, Layout, docker_archive, pack};
 use longshore_testkit::oracle::Tree;
@@ -238,6 +240,26 @@ fn a_layer_that_is_not_what_was_promised_is_refused_even_where_nothing_of_it_is_
         assert_eq!(ran.stderr.matches("layer 1 (layer").count(), 1, "{}", ran.stderr);
     }
     env.assert_no_leftovers();
+}
+
+#[test]
+fn a_signal_ends_it_while_it_fills_a_hole() {
+    let env = env();
+    let mut sparse = Member::file("sparse", "");
+    let records = [("GNU.sparse.size", "1099511627776"), ("GNU.sparse.numblocks", "1"), ("GNU.sparse.map", "1099511627776,0")];
+    sparse.about.records = records.map(|(key, value)| (key.into(), value.into())).into();
+    // What gets another name becomes a plain file.
+    let linked = Layer::of_tar(tar::write(&[sparse, Member::other(b'1', "other", "sparse")]));
+    env.write("in.tar", docker_archive(&[Image::new("a:1").with(linked).layer(".wh.sparse=")]).bytes());
+    for (args, stdout) in [(["squash", "in.tar", "oci:out"], Stdio::piped()), (["export", "in.tar", "-q"], Stdio::null())] {
+        let child = env.command(args).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let start = Instant::now();
+        interrupt(&child);
+        wait(child, args.join(" ")).exited(130);
+        assert!(start.elapsed() < Duration::from_secs(2), "{args:?}: {:?}", start.elapsed());
+        env.assert_no_leftovers();
+    }
 }
 
 #[test]
