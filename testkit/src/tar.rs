@@ -168,8 +168,8 @@ pub fn read(archive: &[u8]) -> Vec<Member> {
         let data = archive[at + 512..at + 512 + size].to_vec();
         at += 512 + size.next_multiple_of(512);
         match kind {
-            b'L' => long_name = Some(until_nul(&data).to_vec()),
-            b'K' => long_link = Some(until_nul(&data).to_vec()),
+            b'L' => long_name = Some(until_nul(&data).to_vec()).filter(|name| !name.is_empty()),
+            b'K' => long_link = Some(until_nul(&data).to_vec()).filter(|link| !link.is_empty()),
             b'g' => {}
             b'x' => pax = records(&data),
             _ => {
@@ -296,6 +296,15 @@ mod tests {
                 members.iter_mut().for_each(|member| member.about = about.clone());
                 assert_eq!(read(&write(&members)), members);
             }
+        }
+    }
+
+    #[test]
+    fn takes_an_empty_long_name_or_link_for_none() {
+        for kind in *b"LK" {
+            let members = [Member::other(kind, "long", ""), Member::other(b'1', "name", "target")];
+            let read = read(&write(&members));
+            assert_eq!((read.len(), &read[0].name[..], &read[0].link[..]), (1, &b"name"[..], &b"target"[..]));
         }
     }
 
