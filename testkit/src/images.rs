@@ -396,6 +396,11 @@ impl Layout {
         layout
     }
 
+    /// All blobs with their digests, manifests among them, in the order in which they were added.
+    pub fn blobs(&self) -> &[(String, Vec<u8>)] {
+        &self.blobs
+    }
+
     /// Adds bytes and gives their descriptor.
     pub fn blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
         let digest = crate::digest(&bytes);
