@@ -1,4 +1,4 @@
-//! The tools of others, found and run: docker, podman, skopeo and umoci.
+//! The tools of others, found and run: docker, podman, docker-registry, skopeo and umoci.
 //!
 //! Each works in a private folder: a dockerd of our own on a socket there, podman with its own storage. A tool that is not installed, or
 //! that this machine does not let work (podman and dockerd need root), is reported by [`skipped`].
@@ -281,9 +281,155 @@ impl Tool {
     }
 }
 
+/// Debian's docker-registry on a private port and folder. It ends when this is dropped.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    child: Child,
+    folder: TempDir,
+    host: String,
+}
+
+/// What a [`DockerRegistry`] asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RegistryOptions {
+    /// It knows `user` with the password `secret` alone.
+    pub password: bool,
+    /// It speaks TLS, with a certificate for 127.0.0.1 that is in [`DockerRegistry::certificate`].
+    pub tls: bool,
+}
+
+impl DockerRegistry {
+    /// The password of `user`, as bcrypt has it (`crypt` of Python's standard library made it).
+    const HTPASSWD: &str = "user:$2b$05$zV5a2d.Q79cr61W6wEuzIOnv2.JLZZw0RYKH8N0R1zDpEmnqvPfC.\n";
+
+    /// Starts one, or says why that is impossible here.
+    ///
+    /// # Errors
+    ///
+    /// When a program is missing, or the registry does not answer within half a minute.
+    pub fn start(options: RegistryOptions) -> Result<Self, String> {
+        let server = find("docker-registry").ok_or("docker-registry is not installed")?;
+        let folder = tempfile::Builder::new().prefix("registry").tempdir_in("/tmp").map_err(|e| e.to_string())?;
+        let at = |name: &str| folder.path().join(name);
+        // A free port, which nobody else takes in the moment between.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(|e| e.to_string())?.port();
+        let host = format!("127.0.0.1:{port}");
+        let mut config = format!(
+            "version: 0.1\nlog:\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
+            at("data").display()
+        );
+        if options.tls {
+            certify(&at("key.pem"), &at("cert.pem"))?;
+            config += &format!("  tls:\n    certificate: {}\n    key: {}\n", at("cert.pem").display(), at("key.pem").display());
+        }
+        if options.password {
+            std::fs::write(at("htpasswd"), Self::HTPASSWD).map_err(|e| e.to_string())?;
+            config += &format!("auth:\n  htpasswd:\n    realm: private\n    path: {}\n", at("htpasswd").display());
+        }
+        std::fs::write(at("config.yml"), config).map_err(|e| e.to_string())?;
+        let log = std::fs::File::create(at("log")).map_err(|e| e.to_string())?;
+        let mut command = Command::new(server);
+        command.arg("serve").arg(at("config.yml")).env_clear().stdin(Stdio::null());
+        command.stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
+        let child = command.spawn().map_err(|e| e.to_string())?;
+        let mut registry = Self { child, folder, host };
+        let start = Instant::now();
+        while std::net::TcpStream::connect(&registry.host).is_err() {
+            let ended = registry.child.try_wait().map_err(|e| e.to_string())?.is_some();
+            if ended || start.elapsed() > Duration::from_secs(30) {
+                return Err(format!("docker-registry does not start: {}", registry.log().lines().last().unwrap_or("it said nothing")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(registry)
+    }
+
+    /// Its host and port.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Where its certificate is, which nobody else has signed.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The requests so far that it has answered, `METHOD PATH STATUS`, in the order of the answers.
+    pub fn requests(&self) -> Vec<String> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| line.split_once("] \"").map(|(_, rest)| rest));
+        lines
+            .filter_map(|rest| {
+                let (request, rest) = rest.split_once('"')?;
+                Some(format!("{} {}", request.rsplit_once(' ')?.0, rest.split_whitespace().next()?))
+            })
+            .collect()
+    }
+
+    /// The manifest or index behind a name, as it is stored.
+    pub fn manifest(&self, repository: &str, tag: &str) -> Option<Vec<u8>> {
+        let root = self.folder.path().join("data/docker/registry/v2");
+        let link = root.join(format!("repositories/{repository}/_manifests/tags/{tag}/current/link"));
+        let digest = std::fs::read_to_string(link).ok()?;
+        let hex = digest.trim().strip_prefix("sha256:")?;
+        std::fs::read(root.join(format!("blobs/sha256/{}/{hex}/data", &hex[..2]))).ok()
+    }
+
+    /// The digests of the blobs that a repository may serve.
+    pub fn blobs(&self, repository: &str) -> Vec<String> {
+        let folder = self.folder.path().join(format!("data/docker/registry/v2/repositories/{repository}/_layers/sha256"));
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| format!("sha256:{}", entry.file_name().to_string_lossy()))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Makes a key and a certificate for 127.0.0.1 that signs itself.
+///
+/// # Errors
+///
+/// When openssl is missing or fails.
+pub fn certify(key: &Path, certificate: &Path) -> Result<(), String> {
+    let openssl = find("openssl").ok_or("openssl is not installed")?;
+    let mut command = Command::new(openssl);
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=testkit",
+    ]);
+    command.args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout"]).arg(key).arg("-out").arg(certificate);
+    let ran = run(command);
+    if ran.code == Some(0) { Ok(()) } else { Err(format!("openssl makes no certificate: {}", ran.stderr.trim())) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::loaded;
+    use super::{DockerRegistry, RegistryOptions, Tool, loaded, skipped};
 
     #[test]
     fn reads_what_engines_say_they_loaded() {
@@ -293,5 +439,33 @@ mod tests {
             loaded("Getting image source\nLoaded image(s): localhost/kitchen:1,example.com/a:b\n"),
             ["example.com/a:b", "localhost/kitchen:1"]
         );
+    }
+
+    #[test]
+    fn a_registry_of_debian_starts_with_and_without_password_and_tls() {
+        let skopeo = match Tool::skopeo() {
+            Ok(skopeo) => skopeo,
+            Err(why) => return skipped("testkit: docker-registry", &why),
+        };
+        let archive = format!("docker-archive:{}", crate::fixture("from/docker20-one.tar").display());
+        for (password, tls) in [(false, false), (true, false), (false, true), (true, true)] {
+            let registry = match DockerRegistry::start(RegistryOptions { password, tls }) {
+                Ok(registry) => registry,
+                Err(why) => return skipped("testkit: docker-registry", &why),
+            };
+            let name = format!("docker://{}/team/kitchen:1", registry.host());
+            let mut args = vec!["copy", "--dest-tls-verify=false", &archive, &name];
+            assert_eq!(skopeo.run(&args).code == Some(0), !password, "{password} {tls}: {}", registry.log());
+            args.insert(1, "--dest-creds=user:secret");
+            skopeo.ok(&args);
+            let digest = crate::digest(&registry.manifest("team/kitchen", "1").unwrap());
+            assert!(
+                registry.requests().iter().any(|line| line == "PUT /v2/team/kitchen/manifests/1 201"),
+                "{:?} {digest}",
+                registry.requests()
+            );
+            assert!(registry.blobs("team/kitchen").len() > 1);
+            assert!(registry.certificate().exists() == tls);
+        }
     }
 }
