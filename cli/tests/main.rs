@@ -10,6 +10,7 @@ mod formats;
 mod interop;
 mod look;
 mod malformed;
+mod registry;
 mod selection;
 mod squash;
 

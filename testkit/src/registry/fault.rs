@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// One thing that goes wrong. Made by [`Fault::on`].
+/// One thing that goes wrong, at the registry or at its token service; the other host does well. Made by [`Fault::on`].
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// The methods, `GET` or `GET|HEAD`, a space, and the path with its query, in which `*` stands for anything.
