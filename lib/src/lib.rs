@@ -27,6 +27,7 @@ pub mod digest;
 pub mod error;
 pub mod export;
 pub mod format;
+pub mod http;
 pub mod layer;
 pub mod limits;
 pub mod look;
