@@ -8,7 +8,8 @@ use std::thread;
 
 use longshore::compress::Encoding;
 use longshore::context::{Context, Progress, Silent};
-use longshore::format::{DIALECTS, Location, OpenOptions, WriteOptions};
+use longshore::format::{DIALECTS, WriteOptions};
+use longshore::location::{Location, OpenOptions};
 use longshore::plan::{Compress, ConvertOptions, NameChange, Platforms};
 use longshore::reference::Reference;
 use longshore::source::Pick;
@@ -69,7 +70,7 @@ pub(crate) fn progress(global: &Global, work: Work) -> Arc<dyn Progress> {
 /// Reads an IMAGE to read from.
 pub(crate) fn source(text: &str) -> Result<Location, Usage> {
     let location = Location::parse_source(text).map_err(wrong)?;
-    if let Some(reference) = &location.reference {
+    if let Some(reference) = location.reference() {
         Pick::parse(reference).map_err(|error| wrong(error.frame(text)))?;
     }
     Ok(location)
@@ -81,7 +82,7 @@ pub(crate) fn destination(text: &str, dry_run: bool) -> Result<(Location, Option
     if location.is_stdio() && !dry_run {
         refuse_terminal("name a file, or redirect standard output")?;
     }
-    let name = location.reference.as_deref().map(parse_tag).transpose();
+    let name = location.reference().map(parse_tag).transpose();
     let name = name.map_err(|error| Usage::new(format!("{text}: {error}")).hint("what follows the path of an output is its new name"))?;
     Ok((location, name))
 }
@@ -125,8 +126,8 @@ pub(crate) fn convert(args: &ConvertArgs, names: NameChange) -> ConvertOptions {
 /// How the output is written.
 pub(crate) fn write(args: &ConvertArgs, to: &Location) -> Result<WriteOptions, Usage> {
     let Some(name) = &args.dialect else { return Ok(WriteOptions::default()) };
-    if let Some(format) = to.format.filter(|format| format.name() != "docker-archive") {
-        return Err(Usage::new(format!("--dialect is for docker-archive outputs, and this one is {}", format.name())));
+    if let Some(format) = to.format().filter(|format| *format != "docker-archive") {
+        return Err(Usage::new(format!("--dialect is for docker-archive outputs, and this one is {format}")));
     }
     let dialect = DIALECTS.iter().copied().find(|dialect| dialect.name() == name);
     let dialect = dialect.ok_or_else(|| Usage::new(format!("there is no dialect {name}")))?;
@@ -135,7 +136,7 @@ pub(crate) fn write(args: &ConvertArgs, to: &Location) -> Result<WriteOptions, U
 
 /// How sources are read: what must be kept of a pipe is kept beside the output.
 pub(crate) fn open(args: &ConvertArgs, from: &[Location], to: &Location) -> OpenOptions {
-    let spool_dir = (!to.is_stdio()).then(|| spool::parent(&to.path).to_owned());
+    let spool_dir = to.path().map(|path| spool::parent(path).to_owned());
     // Another source may have them.
     let missing_layers = from.len() > 1 || args.allow_missing_layers;
     OpenOptions { spool_dir, referrers: args.referrers, missing_layers, ..OpenOptions::default() }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longshore::error::Context as _;
-use longshore::format::Location;
+use longshore::location::Location;
 use longshore::plan::Plan;
 use longshore::run::Report;
 use longshore::spool::{self, Temporary};
@@ -37,7 +37,7 @@ pub(crate) struct Summary<'a> {
 
 impl<'a> Summary<'a> {
     pub(crate) fn new(plan: &Plan, to: &Location, done: &'a Report, time: Duration) -> Self {
-        let output = if to.is_stdio() { "standard output".to_owned() } else { to.path.display().to_string() };
+        let output = if to.is_stdio() { "standard output".to_owned() } else { to.to_string() };
         Self { output, format: plan.accepts.format, done, time }
     }
 
@@ -89,7 +89,7 @@ impl ReportFile {
         if path.metadata().is_ok_and(|meta| !meta.is_file()) {
             return refuse("it is a device, pipe or the like, and a report is a file");
         }
-        if images.any(|image| !image.is_stdio() && same_file(&image.path, path)) {
+        if images.any(|image| image.path().is_some_and(|image| same_file(image, path))) {
             return refuse("the report would replace an image that is read or written");
         }
         let file = Temporary::file(spool::parent(path)).context(|| format!("writing the report {}", path.display()))?;

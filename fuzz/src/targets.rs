@@ -59,7 +59,7 @@ thread_local! {
 /// What merges with a layer below it is a tar that names each path once, after its directory; and merged once more, the same.
 fn merge(input: &[u8]) {
     use longshore::export::export;
-    use longshore::format::{Location, OpenOptions, open};
+    use longshore::location::{Location, OpenOptions, open};
     use longshore::transport::{Destination, Output};
     use longshore_testkit::images::{Image, Layer, docker_archive};
     use longshore_testkit::oracle::Tree;
@@ -85,7 +85,8 @@ fn merge(input: &[u8]) {
 
 /// What converts without an error is an archive in which `check` finds nothing, with the same images.
 fn convert(input: &[u8]) {
-    use longshore::format::{Location, OpenOptions, WriteOptions, create, open};
+    use longshore::format::WriteOptions;
+    use longshore::location::{Location, OpenOptions, create, open};
     use longshore::plan::{ConvertOptions, convert};
 
     PLACE.with(|(folder, ctx)| {

@@ -3,7 +3,8 @@
 
 use longshore::Result;
 use longshore::context::Context;
-use longshore::format::{self, Location, OpenOptions, WriteOptions};
+use longshore::format::WriteOptions;
+use longshore::location::{self, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, convert};
 use longshore::run::run;
 
@@ -15,8 +16,8 @@ fn main() -> Result<()> {
 
     let destination = Location::parse_destination(to)?;
     let options = WriteOptions::default();
-    let sink = format::create(&destination, &options, false, &ctx)?;
-    let source = format::open(&Location::parse_source(from)?, &OpenOptions::default(), &ctx)?;
+    let sink = location::create(&destination, &options, false, &ctx)?;
+    let source = location::open(&Location::parse_source(from)?, &OpenOptions::default(), &ctx)?;
     let plan = convert(source.catalog(), &destination.accepts(&options)?, &ConvertOptions::default())?;
     let report = run(&plan, source.as_ref(), sink, &ctx)?;
     println!("{} images, {} bytes read, {} bytes written", report.images.len(), report.bytes_read, report.bytes_written);

@@ -4,7 +4,8 @@
 //! source may be anything that longshore reads, such as the folder of its `fast` puller.
 
 use longshore::context::Context;
-use longshore::format::{self, DIALECTS, Location, OpenOptions, WriteOptions};
+use longshore::format::{DIALECTS, WriteOptions};
+use longshore::location::{self, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, NameChange, convert};
 use longshore::reference::Reference;
 use longshore::run::{Report, run};
@@ -20,8 +21,8 @@ pub fn save(from: &str, tag: &str, to: &str, dialect: &str, ctx: &Context) -> Re
     let how = WriteOptions { dialect: dialect.ok_or_else(|| Error::invalid("there is no such dialect"))? };
     let tag = Reference::parse(tag).map_err(Error::invalid)?.with_default_tag();
 
-    let sink = format::create(&to, &how, true, ctx)?;
-    let source = format::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx)?;
+    let sink = location::create(&to, &how, true, ctx)?;
+    let source = location::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx)?;
     let options = ConvertOptions { names: NameChange::Replace(vec![tag]), ..ConvertOptions::default() };
     let plan = convert(source.catalog(), &to.accepts(&how)?, &options)?;
     run(&plan, source.as_ref(), sink, ctx)

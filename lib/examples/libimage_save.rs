@@ -4,7 +4,8 @@
 //! images in docker-archive alone, oci-archive and oci-dir take them here too.
 
 use longshore::context::Context;
-use longshore::format::{self, DIALECTS, Location, OpenOptions, WriteOptions};
+use longshore::format::{DIALECTS, WriteOptions};
+use longshore::location::{self, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, NameChange, convert};
 use longshore::reference::Reference;
 use longshore::run::{Report, run};
@@ -32,8 +33,8 @@ pub fn save(form: &str, to: &str, from: &[&str], tags: &[&str], ctx: &Context) -
     let tags = tags.iter().map(parse).collect::<Result<Vec<_>>>()?;
     let names = if tags.is_empty() { NameChange::Keep } else { NameChange::Add(tags) };
 
-    let sink = format::create(&to, &how, true, ctx)?;
-    let sources = from.iter().map(|from| format::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx));
+    let sink = location::create(&to, &how, true, ctx)?;
+    let sources = from.iter().map(|from| location::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx));
     let source = join(sources.collect::<Result<_>>()?);
     let plan = convert(source.catalog(), &to.accepts(&how)?, &ConvertOptions { names, family, ..ConvertOptions::default() })?;
     run(&plan, source.as_ref(), sink, ctx)

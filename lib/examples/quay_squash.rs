@@ -4,7 +4,8 @@
 //! with a config, under its own name (`<tag>.squash`), in any format: `oci:app`, `app.tar`, …
 
 use longshore::context::Context;
-use longshore::format::{self, Location, OpenOptions, WriteOptions};
+use longshore::format::WriteOptions;
+use longshore::location::{self, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, convert};
 use longshore::run::{Report, run};
 use longshore::{Error, Result};
@@ -16,8 +17,8 @@ use longshore::{Error, Result};
 pub fn unsquash(from: &str, to: &str, ctx: &Context) -> Result<Report> {
     let to = Location::parse_destination(to)?;
     let how = WriteOptions::default();
-    let sink = format::create(&to, &how, false, ctx)?;
-    let source = format::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx)?;
+    let sink = location::create(&to, &how, false, ctx)?;
+    let source = location::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx)?;
     let plan = convert(source.catalog(), &to.accepts(&how)?, &ConvertOptions::default())?;
     run(&plan, source.as_ref(), sink, ctx)
 }

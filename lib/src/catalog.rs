@@ -17,6 +17,9 @@ pub const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The annotation of the image-spec for a name; Docker and containerd write the tag alone, podman a full name, skopeo what it was told.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation with which BuildKit says what an attestation in the same index is about.
+pub(crate) const ATTESTS: &str = "vnd.docker.reference.digest";
+
 /// One blob of a [`Catalog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId(pub usize);
@@ -328,6 +331,15 @@ impl Catalog {
             }
             Content::Index { nodes, .. } => nodes.iter().flat_map(|node| self.candidates(node)).collect(),
             Content::Artifact { .. } | Content::Unread => Vec::new(),
+        }
+    }
+
+    /// The platforms that an index states for manifests that were not read.
+    pub(crate) fn unread<'a>(node: &'a Node) -> Vec<&'a Platform> {
+        match &node.content {
+            Content::Index { nodes, .. } => nodes.iter().flat_map(Self::unread).collect(),
+            Content::Unread => node.descriptor.iter().filter_map(|listed| listed.platform.as_ref()).filter(|p| !p.is_unknown()).collect(),
+            Content::Artifact { .. } | Content::Image(_) => Vec::new(),
         }
     }
 

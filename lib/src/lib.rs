@@ -5,14 +5,15 @@
 //!
 //! ```no_run
 //! use longshore::context::Context;
-//! use longshore::format::{self, Location, OpenOptions, WriteOptions};
+//! use longshore::format::WriteOptions;
+//! use longshore::location::{self, Location, OpenOptions};
 //! use longshore::plan::{ConvertOptions, convert};
 //!
 //! let ctx = Context::new(2, std::env::temp_dir());
 //! let to = Location::parse_destination("oci-archive:app.oci.tar")?;
 //! let options = WriteOptions::default();
-//! let sink = format::create(&to, &options, false, &ctx)?;
-//! let source = format::open(&Location::parse_source("app.tar")?, &OpenOptions::default(), &ctx)?;
+//! let sink = location::create(&to, &options, false, &ctx)?;
+//! let source = location::open(&Location::parse_source("app.tar")?, &OpenOptions::default(), &ctx)?;
 //! let plan = convert(source.catalog(), &to.accepts(&options)?, &ConvertOptions::default())?;
 //! let report = longshore::run::run(&plan, source.as_ref(), sink, &ctx)?;
 //! println!("{} images, {} bytes read", report.images.len(), report.bytes_read);
@@ -30,6 +31,7 @@ pub mod format;
 pub mod http;
 pub mod layer;
 pub mod limits;
+pub mod location;
 pub mod look;
 pub mod plan;
 pub mod pool;
@@ -44,6 +46,7 @@ pub mod tar;
 #[cfg(test)]
 mod testing;
 pub mod transport;
+pub mod tree;
 pub mod unpack;
 pub mod validate;
 

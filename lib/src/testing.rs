@@ -8,7 +8,8 @@ use longshore_testkit::images::{Archive, Image, Layer, Layout};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::format::{Location, OpenOptions, WriteOptions, create, open};
+use crate::format::WriteOptions;
+use crate::location::{Location, OpenOptions, create, open};
 use crate::plan::{ConvertOptions, Plan, convert};
 use crate::run::{Report, run};
 use crate::sink::Accepts;

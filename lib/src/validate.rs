@@ -1,6 +1,6 @@
 //! Checks everything that can be checked of what a source holds.
 //!
-//! Opening a source with [`keep_going`](crate::format::OpenOptions::keep_going) has looked at all metadata already: JSON and its schema,
+//! Opening a source with [`keep_going`](crate::location::OpenOptions::keep_going) has looked at all metadata already: JSON and its schema,
 //! digests and sizes of documents, layer counts, missing files. Here the bytes of every blob are read: size, digest, diff ID, and the
 //! structure of each layer's tar.
 

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use longshore::context::Context;
-use longshore::format::{self, Location, OpenOptions};
+use longshore::location::{self, Location, OpenOptions};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testkit/fixtures/from").join(name)
@@ -40,7 +40,7 @@ impl Work {
 
     /// Image IDs and names of an archive or folder.
     fn images(&self, name: &str) -> Vec<(String, Vec<String>)> {
-        let source = format::open(&Location::parse_source(name).unwrap(), &OpenOptions::default(), &self.ctx).unwrap();
+        let source = location::open(&Location::parse_source(name).unwrap(), &OpenOptions::default(), &self.ctx).unwrap();
         let catalog = source.catalog();
         let names = |roots: &[&longshore::catalog::Root]| roots.iter().filter_map(|root| Some(root.name.as_ref()?.to_string())).collect();
         let id = |root: &longshore::catalog::Root| catalog.image(root.node.images()[0]).id().to_string();
@@ -80,9 +80,9 @@ fn bazel_image_stands_on_its_base() {
     fs::create_dir(&layer).unwrap();
     fs::write(Path::new(&layer).join("file"), "text").unwrap();
     bazel_image::create(&to, "bazel/child:kitchen", text(&base), &[&layer], &change, &work.ctx).unwrap();
-    let child = format::open(&Location::parse_source(&to).unwrap(), &OpenOptions::default(), &work.ctx).unwrap();
+    let child = location::open(&Location::parse_source(&to).unwrap(), &OpenOptions::default(), &work.ctx).unwrap();
     let child = &child.catalog().images[0];
-    let base = format::open(&Location::parse_source(text(&base)).unwrap(), &OpenOptions::default(), &work.ctx).unwrap();
+    let base = location::open(&Location::parse_source(text(&base)).unwrap(), &OpenOptions::default(), &work.ctx).unwrap();
     let base = &base.catalog().images[0];
     assert_eq!(child.layers[0].diff_id, base.layers[0].diff_id);
     assert_eq!((child.layers.len(), &child.config.config.as_ref().unwrap().env[..]), (2, &["A=b".to_owned()][..]));
@@ -112,7 +112,7 @@ fn libimage_save_groups_names_and_forces_types() {
         let to = work.path(folder);
         libimage_save::save(form, &to, &[text(&fixture("skopeo-oci-zstd"))], &["b:2"][..usize::from(form == "oci-dir")], &work.ctx)
             .unwrap();
-        let source = format::open(&Location::parse_source(&to).unwrap(), &OpenOptions::default(), &work.ctx).unwrap();
+        let source = location::open(&Location::parse_source(&to).unwrap(), &OpenOptions::default(), &work.ctx).unwrap();
         let (media_type, manifest) = source.catalog().images[0].manifest.clone().unwrap();
         assert!(media_type.contains(types) && manifest.layers.iter().all(|layer| layer.media_type.contains(types)), "{media_type}");
     }

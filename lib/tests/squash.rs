@@ -8,7 +8,8 @@ use std::path::Path;
 use longshore::catalog::ImageId;
 use longshore::context::Context;
 use longshore::export::export;
-use longshore::format::{Location, OpenOptions, WriteOptions, create, open};
+use longshore::format::WriteOptions;
+use longshore::location::{Location, OpenOptions, create, open};
 use longshore::plan::{ConvertOptions, Keep, Squash, convert};
 use longshore::transport::{Destination, Output};
 use longshore_testkit::facts::{Packing, facts, unpack};
@@ -34,14 +35,14 @@ fn exported(dir: &Path, ctx: &Context) -> Vec<u8> {
 fn squashed(dir: &Path, kept: usize, to: &str, ctx: &Context) -> Vec<u8> {
     let source = open(&Location::parse_source(dir.join("in.tar").to_str().unwrap()).unwrap(), &OpenOptions::default(), ctx).unwrap();
     let to = Location::parse_destination(&format!("{to}:{}/out", dir.display())).unwrap();
-    let _ = fs::remove_dir_all(&to.path);
+    let _ = fs::remove_dir_all(to.path().unwrap());
     let write = WriteOptions::default();
     let squash = Squash { keep: Keep::First(kept), created: None, suffix: None };
     let options = ConvertOptions { squash: Some(squash), ..ConvertOptions::default() };
     let plan = convert(source.catalog(), &to.accepts(&write).unwrap(), &options).unwrap();
     longshore::run::run(&plan, source.as_ref(), create(&to, &write, true, ctx).unwrap(), ctx).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(facts(&to.path).only().diff_ids.len(), kept + 1);
-    let written = open(&Location::parse_source(to.path.to_str().unwrap()).unwrap(), &OpenOptions::default(), ctx).unwrap();
+    assert_eq!(facts(to.path().unwrap()).only().diff_ids.len(), kept + 1);
+    let written = open(&Location::parse_source(to.path().unwrap().to_str().unwrap()).unwrap(), &OpenOptions::default(), ctx).unwrap();
     let mut stored = Vec::new();
     written.open(written.catalog().images[0].layers[kept].blob.unwrap(), 0).unwrap().read_to_end(&mut stored).unwrap();
     unpack(&stored)

@@ -3,8 +3,9 @@
 use longshore::assemble::{self, LayerContent, LayerFiles, LayerInput, LegacyMembers};
 use longshore::context::Context;
 use longshore::error::Context as _;
-use longshore::format::{self, Location};
+use longshore::format::FileLocation;
 use longshore::layer::build::BuildOptions;
+use longshore::location::{self, Location};
 
 use super::Job;
 use crate::args::AssembleArgs;
@@ -26,19 +27,19 @@ pub(super) fn run(job: Job<'_>, args: &AssembleArgs) -> anyhow::Result<()> {
     let build = BuildOptions { preserve: args.preserve, mtime: options::epoch_seconds()?.unwrap_or(0) };
 
     let files = layers.iter().filter_map(|layer| match &layer.content {
-        LayerContent::File(path) => Some(Location { format: None, path: path.clone(), reference: None }),
+        LayerContent::File(path) => Some(Location::File(FileLocation { format: None, path: path.clone(), reference: None })),
         LayerContent::Files(_) => None,
     });
     let read: Vec<_> = base.iter().chain(&legacy_base).cloned().chain(files).collect();
     let how = change::converting(&args.convert, names);
     super::write(job, &args.convert, &read, &to, &how, |job, opening| {
         if let Some(path) = &args.metadata {
-            let below = legacy_base.as_ref().map(|base| format::open(base, opening, &job.context)).transpose()?;
+            let below = legacy_base.as_ref().map(|base| location::open(base, opening, &job.context)).transpose()?;
             let json = change::json(path, "--metadata", &job.context)?;
             let made = LegacyMembers::new(json, below.as_deref(), &choose).path(path);
             choose.legacy = Some(made.map_err(|error| error.frame("--metadata"))?);
         }
-        let base = base.as_ref().map(|base| format::open(base, opening, &job.context)).transpose()?;
+        let base = base.as_ref().map(|base| location::open(base, opening, &job.context)).transpose()?;
         let spool = opening.spool_dir.as_deref().unwrap_or(&job.context.temp);
         let layers = LayerFiles::open(&layers, &build, spool, &job.context)?;
         Ok(assemble::assemble(base, layers, &changes, &choose)?)

@@ -1,10 +1,12 @@
 //! `longshore check`: all that is wrong, each with its place.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use longshore::context::Silent;
+use longshore::location::{self, Location};
 use longshore::validate::{self, Finding};
-use longshore::{Error, ErrorKind, format};
+use longshore::{Error, ErrorKind};
 use serde::Serialize;
 
 use super::{Job, reading};
@@ -48,11 +50,11 @@ pub(super) fn run(mut job: Job<'_>, args: &CheckArgs) -> anyhow::Result<Outcome>
     Ok(if found { Outcome::Found } else { Outcome::Done })
 }
 
-fn check(job: &mut Job<'_>, location: &format::Location, name: &str) -> anyhow::Result<Checked> {
-    let source = match format::open(location, &reading(true), &job.context) {
+fn check(job: &mut Job<'_>, location: &Location, name: &str) -> anyhow::Result<Checked> {
+    let source = match location::open(location, &reading(true), &job.context) {
         Ok(source) => source,
         Err(error) if is_finding(&error, location) => {
-            let (text, file) = (error.to_string(), format!("{}: ", location.path.display()));
+            let (text, file) = (error.to_string(), format!("{location}: "));
             let finding = Finding { place: String::new(), what: text.strip_prefix(&file).unwrap_or(&text).to_owned() };
             return Ok(Checked { source: name.to_owned(), images: 0, findings: vec![finding] });
         }
@@ -70,11 +72,11 @@ fn check(job: &mut Job<'_>, location: &format::Location, name: &str) -> anyhow::
 }
 
 /// Whether the source is there, and so wrong that nothing else can be said of it: a file that it must have is missing, for one.
-fn is_finding(error: &Error, location: &format::Location) -> bool {
+fn is_finding(error: &Error, location: &Location) -> bool {
     match error.kind() {
         ErrorKind::Invalid | ErrorKind::Limit | ErrorKind::Mismatch | ErrorKind::Unsupported => true,
         // With a REF, that may be what is not there.
-        ErrorKind::NotFound => location.reference.is_none() && (location.is_stdio() || location.path.exists()),
+        ErrorKind::NotFound => location.reference().is_none() && (location.is_stdio() || location.path().is_some_and(Path::exists)),
         _ => false,
     }
 }

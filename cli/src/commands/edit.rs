@@ -1,7 +1,7 @@
 //! `longshore edit`: an image with another config and the same layers.
 
 use longshore::assemble;
-use longshore::format;
+use longshore::location;
 
 use super::Job;
 use crate::args::EditArgs;
@@ -16,6 +16,6 @@ pub(super) fn run(job: Job<'_>, args: &EditArgs) -> anyhow::Result<()> {
     let choose = change::choosing(&args.convert, &job.context);
     let how = change::converting(&args.convert, names);
     super::write(job, &args.convert, std::slice::from_ref(&from), &to, &how, |job, opening| {
-        Ok(assemble::edit(format::open(&from, opening, &job.context)?, &changes, &choose)?)
+        Ok(assemble::edit(location::open(&from, opening, &job.context)?, &changes, &choose)?)
     })
 }

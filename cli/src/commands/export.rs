@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use longshore::context::Silent;
 use longshore::export::{Exported, export, export_to};
-use longshore::format::{self, OpenOptions};
+use longshore::location::{self, OpenOptions};
 use longshore::source::{Source, one_image};
 use longshore::spec::Platform;
 use longshore::spool;
@@ -53,7 +53,7 @@ fn open(job: &mut Job<'_>, args: &ExportArgs, spool_dir: Option<&Path>) -> anyho
     let from = options::source(&args.source)?;
     job.context.progress = options::progress(job.global, Work { tasks: 1, bytes: None });
     let opening = OpenOptions { spool_dir: spool_dir.map(Path::to_owned), ..OpenOptions::default() };
-    Ok(format::open(&from, &opening, &job.context)?)
+    Ok(location::open(&from, &opening, &job.context)?)
 }
 
 fn say(console: Console, done: &Exported, time: Duration) {

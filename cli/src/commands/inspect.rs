@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use longshore::catalog::{Catalog, Content, ImageId, Node};
 use longshore::look::waste;
 use longshore::source::Source;
-use longshore::{Error, ErrorKind, format};
+use longshore::{Error, ErrorKind, location};
 
 use super::{Job, reading};
 use crate::args::InspectArgs;
@@ -13,7 +13,7 @@ use crate::{console, document, options};
 
 pub(super) fn run(job: &Job<'_>, args: &InspectArgs) -> anyhow::Result<()> {
     let location = options::source(&args.source)?;
-    let source = format::open(&location, &reading(false), &job.context)?;
+    let source = location::open(&location, &reading(false), &job.context)?;
     if args.raw {
         let bytes = raw(source.catalog(), args.config).map_err(|error| error.frame(source.describe()))?;
         console::print_bytes(bytes)?;

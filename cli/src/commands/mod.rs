@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use longshore::catalog::ImageId;
 use longshore::context::{Context, Silent};
-use longshore::format::{self, Location, OpenOptions};
+use longshore::location::{self, Location, OpenOptions};
 use longshore::plan::{self, ConvertOptions};
 use longshore::run;
 use longshore::source::{Source, join, one_image};
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::
 /// Writes the images of `from` to `to`: what `copy` and `save` both do once they know where.
 fn convert(job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Location, how: &ConvertOptions) -> anyhow::Result<()> {
     write(job, args, from, to, how, |job, opening| {
-        Ok(join(from.iter().map(|location| format::open(location, opening, &job.context)).collect::<Result<_, _>>()?))
+        Ok(join(from.iter().map(|location| location::open(location, opening, &job.context)).collect::<Result<_, _>>()?))
     })
 }
 
@@ -85,7 +85,7 @@ fn write(
     let report_file = report_path.map(|path| ReportFile::create(path, from.iter().chain([to]))).transpose()?;
 
     // Before anything is read: an output that exists, or cannot be, fails at once.
-    let sink = if args.dry_run { None } else { Some(format::create(to, &write, args.force, &job.context)?) };
+    let sink = if args.dry_run { None } else { Some(location::create(to, &write, args.force, &job.context)?) };
     let opening = options::open(args, from, to);
     // What can be read only once is copied first, and that may take long.
     job.context.progress = options::progress(job.global, Work { tasks: from.len(), bytes: None });
@@ -124,7 +124,7 @@ fn write(
 
 /// The image of a source that is looked into.
 fn looked_into(job: &Job<'_>, text: &str, platform: Option<&Platform>) -> anyhow::Result<(Arc<dyn Source>, ImageId)> {
-    let source = format::open(&options::source(text)?, &reading(false), &job.context)?;
+    let source = location::open(&options::source(text)?, &reading(false), &job.context)?;
     let image = one_image(source.as_ref(), platform, &Platform::host())?;
     Ok((source, image))
 }

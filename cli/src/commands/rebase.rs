@@ -1,7 +1,7 @@
 //! `longshore rebase`: an image on another base.
 
 use longshore::assemble::{self, ConfigChange, Stamps};
-use longshore::format;
+use longshore::location;
 
 use super::Job;
 use crate::args::RebaseArgs;
@@ -17,7 +17,7 @@ pub(super) fn run(job: Job<'_>, args: &RebaseArgs) -> anyhow::Result<()> {
     let changes = ConfigChange { canonical: args.canonical, ..ConfigChange::default() };
     let how = change::converting(&args.convert, names);
     super::write(job, &args.convert, &from, &to, &how, |job, opening| {
-        let open = |at: usize| format::open(&from[at], opening, &job.context);
+        let open = |at: usize| location::open(&from[at], opening, &job.context);
         let (source, old, new) = (open(0)?, open(1)?, open(2)?);
         Ok(assemble::rebase(source, old.as_ref(), new, &changes, &choose)?)
     })

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use longshore::format::{self, Location};
+use longshore::format::{self, FileLocation};
+use longshore::location::Location;
 use longshore::plan::{ConvertOptions, NameChange};
 use longshore::{Error, ErrorKind};
 
@@ -30,7 +31,8 @@ fn output(args: &SaveArgs) -> Result<Location, Usage> {
             options::refuse_terminal("use -o FILE, or redirect standard output")?;
         }
     }
-    Ok(Location { format: format::by_name(args.format.name()), path: path.unwrap_or_else(|| PathBuf::from("-")), reference: None })
+    let path = path.unwrap_or_else(|| PathBuf::from("-"));
+    Ok(Location::File(FileLocation { format: format::by_name(args.format.name()), path, reference: None }))
 }
 
 /// An IMAGE; a name alone would be one of an engine's.

@@ -2,7 +2,7 @@
 
 use longshore::assemble::time;
 use longshore::digest::DiffId;
-use longshore::format::{self, OpenOptions};
+use longshore::location::{self, OpenOptions};
 use longshore::plan::{Keep, NameChange, Squash};
 
 use super::Job;
@@ -35,7 +35,7 @@ fn keep(job: &Job<'_>, args: &SquashArgs) -> anyhow::Result<Keep> {
     }
     let location = options::source(from)?;
     let opening = OpenOptions { missing_layers: true, ..OpenOptions::default() };
-    let base = format::open(&location, &opening, &job.context).map_err(|error| error.frame("--from"))?;
+    let base = location::open(&location, &opening, &job.context).map_err(|error| error.frame("--from"))?;
     let images = base.catalog().images.iter();
     let layers: Vec<Vec<DiffId>> = images.map(|image| image.layers.iter().map(|layer| layer.diff_id).collect()).collect();
     Ok(Keep::Base(layers))

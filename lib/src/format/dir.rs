@@ -13,11 +13,10 @@
 use std::fs;
 use std::sync::Arc;
 
-use super::files::{FileSource, Files};
+use super::files::{FileSource, Files, Named};
 use super::folder::Folder;
 use super::layout_write::write_durably;
-use super::tree::{Role, TreeReader};
-use super::{Format, Held, Members, Opening, Place, Target, WriteOptions, narrow};
+use super::{Format, Held, Members, Place, Target, WriteOptions};
 use crate::catalog::{Node, Root};
 use crate::compress::Compression;
 use crate::context::{Cancel, Context};
@@ -27,6 +26,7 @@ use crate::sink::{Accepts, BlobWriter, Committed, DefaultCompress, Expected, Man
 use crate::source::{Pick, Source};
 use crate::spec::media::{OCI_INDEX, OCI_MANIFEST};
 use crate::spec::{Descriptor, Index, Manifest, Object};
+use crate::tree::{Opening, Role, TreeReader, narrow};
 
 /// The format.
 #[derive(Debug)]
@@ -117,13 +117,14 @@ pub(super) fn read(files: Box<dyn Files>, opening: &Opening<'_>) -> Result<Arc<d
     let stated: Option<String> = object.get("mediaType").and_then(|text| serde_json::from_str(text.get()).ok());
     let media_type = stated.unwrap_or_else(|| if is_index { OCI_INDEX } else { OCI_MANIFEST }.to_owned());
 
-    let mut reader = TreeReader::new(files.as_ref(), file_name, opening);
+    let shelf = Named { files: files.as_ref(), naming: file_name };
+    let mut reader = TreeReader::new(&shelf, opening);
     let content = if is_index {
-        let raw = reader.root_document::<Index>("manifest.json")?;
+        let raw = reader.root_document::<Index>("manifest.json", bytes.clone())?;
         raw.agrees_with(&media_type).map_err(|e| Error::from(e).frame("manifest.json"))?;
         reader.index(raw, 0).context(|| "manifest.json")?
     } else {
-        let raw = reader.root_document::<Manifest>("manifest.json")?;
+        let raw = reader.root_document::<Manifest>("manifest.json", bytes.clone())?;
         raw.agrees_with(&media_type).map_err(|e| Error::from(e).frame("manifest.json"))?;
         reader.manifest(&media_type, raw).context(|| "manifest.json")?
     };

@@ -13,11 +13,14 @@ use std::sync::Arc;
 use crate::catalog::{BlobId, Catalog};
 use crate::compress::{Compression, SNIFF, sniff};
 use crate::context::Context;
+use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
 use crate::limits::Limits;
 use crate::source::Source;
+use crate::spec::Descriptor;
 use crate::tar::{Entry, Kind, Parser, RootPath, Step, TarLimits, escape_bytes};
 use crate::transport::{Archive, Section};
+use crate::tree::{Role, Shelf};
 
 /// Bytes by name.
 pub(super) trait Files: Send + Sync {
@@ -55,6 +58,30 @@ impl dyn Files + '_ {
         let mut head = Vec::with_capacity(SNIFF);
         Section::new(file, range.start, range.end).take(SNIFF as u64).read_to_end(&mut head).context(|| name)?;
         sniff(&head).map_err(|e| Error::from(e).frame(name))
+    }
+}
+
+/// Files that are called by the digests of what they hold.
+pub(super) struct Named<'a> {
+    pub(super) files: &'a dyn Files,
+    pub(super) naming: fn(Role, &Digest) -> String,
+}
+
+impl Shelf for Named<'_> {
+    fn name(&self, role: Role, digest: &Digest) -> String {
+        (self.naming)(role, digest)
+    }
+
+    fn size(&self, role: Role, descriptor: &Descriptor) -> Result<Option<u64>> {
+        self.files.size(&self.name(role, &descriptor.digest))
+    }
+
+    fn read(&self, role: Role, descriptor: &Descriptor, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.files.read(&self.name(role, &descriptor.digest), limit).map(Some)
+    }
+
+    fn compression(&self, layer: &Descriptor, _diff_id: &DiffId) -> Result<Compression> {
+        self.files.compression(&self.name(Role::Blob, &layer.digest))
     }
 }
 

@@ -12,15 +12,17 @@ use std::sync::{Arc, OnceLock};
 
 use super::files::{ArchiveFiles, Files};
 use super::{FORMATS, by_name};
-use super::{Format, Held, Holding, Opening, Place, dir, google_dir, oci_layout};
+use super::{Format, Held, Holding, Place, dir, google_dir, oci_layout};
 use crate::catalog::{BlobId, Catalog, Content, Node};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::source::Wanted;
 use crate::source::{Pick, Source};
 use crate::spec::layout::CONTENT;
 use crate::transport::Archive;
+use crate::tree::Opening;
 
 /// Bytes of one blob that are read.
 const READ: u64 = 64 << 10;
@@ -64,7 +66,7 @@ pub fn fuzz_archive(data: &[u8]) {
 /// In a piece, `$N` stands for the digest of piece number N and `#N` for its size, where that comes later: so digests are right whatever
 /// a fuzzer does, and what they guard is reached.
 pub fn fuzz_layout(data: &[u8]) {
-    let Some(pieces) = Pieces::new(data, "index.json", |digest| oci_layout::blob_name(super::tree::Role::Blob, digest)) else { return };
+    let Some(pieces) = Pieces::new(data, "index.json", |digest| oci_layout::blob_name(crate::tree::Role::Blob, digest)) else { return };
     read_both_ways(&|opening| oci_layout::read_layout("oci", Box::new(pieces.clone()), opening));
 }
 
@@ -87,9 +89,19 @@ pub fn fuzz_google_dir(data: &[u8]) {
 }
 
 fn read_both_ways(open: &dyn Fn(&Opening<'_>) -> Result<Arc<dyn Source>>) {
-    let read = |keep_going| open(&Opening { pick: None, referrers: false, missing_layers: false, keep_going, ctx: context() });
-    let picking =
-        |pick: &Pick| open(&Opening { pick: Some(pick), referrers: false, missing_layers: false, keep_going: false, ctx: context() });
+    let read = |keep_going| {
+        open(&Opening { pick: None, wanted: &Wanted::All, referrers: false, missing_layers: false, keep_going, ctx: context() })
+    };
+    let picking = |pick: &Pick| {
+        open(&Opening {
+            pick: Some(pick),
+            wanted: &Wanted::All,
+            referrers: false,
+            missing_layers: false,
+            keep_going: false,
+            ctx: context(),
+        })
+    };
     let (strict, tolerant) = (read(false), read(true));
     match (&strict, &tolerant) {
         (Ok(source), Ok(tolerant)) => {
@@ -229,7 +241,7 @@ impl Files for Pieces {
 /// Parses `data` as an IMAGE, as a source and as a destination.
 pub fn fuzz_location(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    for parsed in [super::Location::parse_source(text), super::Location::parse_destination(text)] {
+    for parsed in [super::FileLocation::parse_source(text), super::FileLocation::parse_destination(text)] {
         match parsed {
             Err(error) => one_line(&error),
             Ok(location) => {
@@ -270,11 +282,11 @@ mod tests {
     );
 
     fn images(data: &str) -> usize {
-        let pieces = Pieces::new(data.as_bytes(), "index.json", |digest| oci_layout::blob_name(super::super::tree::Role::Blob, digest));
+        let pieces = Pieces::new(data.as_bytes(), "index.json", |digest| oci_layout::blob_name(crate::tree::Role::Blob, digest));
         let source = oci_layout::read_layout(
             "oci",
             Box::new(pieces.unwrap()),
-            &Opening { pick: None, referrers: false, missing_layers: false, keep_going: false, ctx: context() },
+            &Opening { pick: None, wanted: &Wanted::All, referrers: false, missing_layers: false, keep_going: false, ctx: context() },
         );
         source.unwrap().catalog().images.len()
     }

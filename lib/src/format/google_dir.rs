@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::files::{FileSource, Files};
 use super::folder::Folder;
 use super::layout_write::write_durably;
-use super::{Format, Held, Members, Opening, Place, Target, WriteOptions, narrow};
+use super::{Format, Held, Members, Place, Target, WriteOptions};
 use crate::catalog::{Blob, Catalog, Content, Image, Known, Layer, Node, Root};
 use crate::compress::Compression;
 use crate::context::{Cancel, Context};
@@ -27,6 +27,7 @@ use crate::sink::{Accepts, BlobWriter, Committed, DefaultCompress, Expected, Man
 use crate::source::{Pick, Source};
 use crate::spec::media::{DOCKER_MANIFEST, parse_layer_media};
 use crate::spec::{Config, Descriptor, JsonLimits, Manifest, Raw};
+use crate::tree::{Opening, narrow};
 
 /// The format.
 #[derive(Debug)]

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use super::archive_write::{Body, Member};
 use super::files::{DirFiles, Files};
 use super::oci_layout::{blob_name, check_version};
-use super::tree::{Role, annotated_name};
 use super::{IMAGE_NAME, REF_NAME};
 use crate::catalog::Name;
 use crate::context::{Cancel, Context};
@@ -26,6 +25,7 @@ use crate::spec::media::OCI_INDEX;
 use crate::spec::{Descriptor, Index, JsonLimits, Object, Raw};
 use crate::spool::{self, Temporary};
 use crate::tar::{Header, Kind};
+use crate::tree::{Role, annotated_name};
 
 /// An index of nothing.
 const EMPTY_INDEX: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::archive_write::{ArchiveSink, Layouter};
 use super::files::Files;
 use super::oci_layout::{self, read_layout};
-use super::{Format, Held, Members, Opening, Place, Target, WriteOptions};
+use super::{Format, Held, Members, Place, Target, WriteOptions};
 use crate::context::Context;
 use crate::error::Result;
 use crate::sink::{Accepts, Expected, Sealed, Sink};
 use crate::source::Source;
+use crate::tree::Opening;
 
 use super::archive_write::Member;
 

@@ -12,18 +12,19 @@
 
 use std::sync::Arc;
 
-use super::files::{FileSource, Files};
+use super::files::{FileSource, Files, Named};
 use super::layout_write::LayoutSink;
-use super::tree::{Role, TreeReader};
-use super::{Format, Held, Members, Opening, Place, Target, WriteOptions, narrow};
+use super::{Format, Held, Members, Place, Target, WriteOptions};
+use crate::catalog::{Content, Node, Root};
 use crate::compress::Compression;
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::limits::Limits;
 use crate::sink::{Accepts, DefaultCompress, ManifestTypes, Names, Sink};
-use crate::source::Source;
-use crate::spec::{JsonLimits, OciLayout as LayoutFile, Raw};
+use crate::source::{Pick, Source};
+use crate::spec::{Index, JsonLimits, OciLayout as LayoutFile, Raw};
+use crate::tree::{Opening, Role, TreeReader, annotated_name, name_matches, narrow, not_found};
 
 /// The format.
 #[derive(Debug)]
@@ -93,11 +94,43 @@ pub(super) fn blob_name(_role: Role, digest: &Digest) -> String {
 /// Reads a layout from a folder or an archive.
 pub(super) fn read_layout(format: &'static str, files: Box<dyn Files>, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
     check_version(files.as_ref(), &opening.ctx.limits)?;
-    let mut reader = TreeReader::new(files.as_ref(), blob_name, opening);
-    reader.layout()?;
-    let (mut catalog, names, others) = (reader.catalog, reader.names, reader.others);
+    let shelf = Named { files: files.as_ref(), naming: blob_name };
+    let mut reader = TreeReader::new(&shelf, opening);
+    let others = read_index(files.as_ref(), &mut reader, opening)?;
+    let (mut catalog, names) = (reader.catalog, reader.names);
     narrow(&mut catalog, opening, others)?;
     Ok(Arc::new(FileSource { files, names, catalog, format }))
+}
+
+/// Reads `index.json` of a layout and all that the opening picks. Returns roots with another name than the wanted one: referrers may be among
+/// them.
+pub(super) fn read_index(files: &dyn Files, reader: &mut TreeReader<'_>, opening: &Opening<'_>) -> Result<Vec<Root>> {
+    let raw = reader.root_document::<Index>("index.json", files.read("index.json", opening.ctx.limits.manifest)?)?;
+    let (mut passed, mut others) = (Vec::new(), Vec::new());
+    for (position, descriptor) in raw.manifests.iter().enumerate() {
+        let name = annotated_name(&descriptor.annotations);
+        let wanted = match opening.pick {
+            Some(Pick::Name(wanted)) => name_matches(wanted, name.as_ref(), &descriptor.annotations),
+            _ => true,
+        };
+        if !wanted {
+            let unread = Node { descriptor: Some(descriptor.clone()), content: Content::Unread };
+            passed.push(Root { name: name.clone(), node: unread });
+        }
+        if !wanted && !opening.referrers {
+            continue;
+        }
+        let node = reader.node(descriptor, 0).context(|| format!("index.json: manifests[{position}]"));
+        if let Some(node) = reader.tolerate(node)? {
+            let roots = if wanted { &mut reader.catalog.roots } else { &mut others };
+            roots.push(Root { name, node });
+        }
+    }
+    if let Some(Pick::Name(wanted)) = opening.pick.filter(|_| passed.len() == raw.manifests.len()) {
+        return Err(not_found(&passed, &wanted.escape_debug().to_string()));
+    }
+    reader.catalog.index = Some(raw);
+    Ok(others)
 }
 
 pub(super) fn check_version(files: &dyn Files, limits: &Limits) -> Result<()> {

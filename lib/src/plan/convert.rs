@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::select::{ATTESTS, Selected, images, select};
+use super::select::{Selected, images, select};
 use super::squash::{self, Squash};
 use super::{LayerPlan, MergePlan, Plan, PlannedBlob, PlannedImage, PlannedLayer, PlannedNode, PlannedRoot, source_digest};
-use crate::catalog::{BlobId, Catalog, Content, Image, ImageId, Known, Name, Node, keys};
+use crate::catalog::{ATTESTS, BlobId, Catalog, Content, Image, ImageId, Known, Name, Node, keys};
 use crate::catalog::{IMAGE_NAME, REF_NAME};
 use crate::compress::{Compression, Encoding};
 use crate::digest::{DiffId, Digest};

@@ -4,14 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::convert::{ConvertOptions, NameChange, Platforms};
-use crate::catalog::{self, Candidate, Catalog, Content, ImageId, Name, Node, Root, list};
+use crate::catalog::{self, ATTESTS, Candidate, Catalog, Content, ImageId, Name, Node, Root, list};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::sink::{Accepts, Names};
 use crate::spec::Platform;
-
-/// The annotation with which BuildKit says what an attestation in the same index is about.
-pub(super) const ATTESTS: &str = "vnd.docker.reference.digest";
 
 /// The roots that a destination gets, and what is to be said about it.
 #[derive(Debug, Default)]
@@ -84,7 +81,7 @@ fn by_platform(catalog: &Catalog, root: &Root, accepts: &Accepts, options: &Conv
             let exists = |wanted: &Platform| candidates.iter().any(|candidate| candidate.platform.matches(wanted));
             let chosen = wanted.iter().map(|wanted| match exists(wanted) {
                 true => Ok(wanted.clone()),
-                false => best(&candidates, wanted).map(|best| best.platform.clone()),
+                false => best(&candidates, wanted, node).map(|best| best.platform.clone()),
             });
             filter(catalog, node, &chosen.collect::<Result<Vec<_>>>()?)
         }
@@ -93,7 +90,7 @@ fn by_platform(catalog: &Catalog, root: &Root, accepts: &Accepts, options: &Conv
                 return Err(Error::unsupported(format_args!("{} takes one platform an image", accepts.format)).hint("give --platform once"));
             };
             said.omitted.extend(root.lost_annotations());
-            Ok(best(&candidates, wanted)?.node.clone())
+            Ok(best(&candidates, wanted, node)?.node.clone())
         }
         Platforms::All | Platforms::Default if accepts.indexes => {
             complete(node)?;
@@ -106,11 +103,12 @@ fn by_platform(catalog: &Catalog, root: &Root, accepts: &Accepts, options: &Conv
         }
         Platforms::All | Platforms::Default => {
             let chosen = match candidates.as_slice() {
-                [] => return Err(Error::not_found("it is an index without any image")),
+                [] if Catalog::unread(node).is_empty() => return Err(Error::not_found("it is an index without any image")),
                 [only] => only,
                 several => {
-                    let chosen = best(several, &options.host)?;
-                    let others: Vec<_> = several.iter().map(|c| c.platform.clone()).filter(|p| *p != chosen.platform).collect();
+                    let chosen = best(several, &options.host, node)?;
+                    let all = several.iter().map(|c| &c.platform).chain(Catalog::unread(node));
+                    let others: Vec<_> = all.filter(|platform| **platform != chosen.platform).cloned().collect();
                     // An index may list one platform, or one manifest, more than once.
                     let also = if others.is_empty() { "another of it".to_owned() } else { list(&others) };
                     let (format, platform) = (accepts.format, &chosen.platform);
@@ -129,9 +127,9 @@ fn by_platform(catalog: &Catalog, root: &Root, accepts: &Accepts, options: &Conv
 }
 
 /// The image that runs best on `wanted`.
-fn best<'a, 'b>(candidates: &'b [Candidate<'a>], wanted: &Platform) -> Result<&'b Candidate<'a>> {
+fn best<'a, 'b>(candidates: &'b [Candidate<'a>], wanted: &Platform, index: &Node) -> Result<&'b Candidate<'a>> {
     catalog::best(candidates, wanted).ok_or_else(|| {
-        let known = list(candidates.iter().map(|candidate| &candidate.platform));
+        let known = list(candidates.iter().map(|candidate| &candidate.platform).chain(Catalog::unread(index)));
         let error = Error::not_found(format_args!("there is no image for {wanted}"));
         if known.is_empty() { error } else { error.hint(format_args!("choose with --platform; there are {known}")) }
     })

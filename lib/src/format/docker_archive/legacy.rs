@@ -20,11 +20,11 @@ use crate::compress::{Compression, decoder};
 use crate::digest::{Algorithm, DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
 use crate::format::files::{ArchiveFiles, FileSource, Files};
-use crate::format::{Opening, is_called, narrow, not_found};
 use crate::reference::Reference;
 use crate::source::{Pick, Source};
 use crate::spec::{Config, Json, JsonLimits, Object, Raw, Repositories};
 use crate::transport::Section;
+use crate::tree::{Opening, is_called, narrow, not_found};
 
 /// How many steps that may have been left out are looked at: IDs go one way only, so that all have to be tried.
 const LEFT_OUT: usize = 1 << 16;

@@ -16,11 +16,12 @@ mod read;
 use std::sync::Arc;
 
 use super::archive_write::ArchiveSink;
-use super::{Format, Held, Members, Opening, Place, Target, WriteOptions};
+use super::{Format, Held, Members, Place, Target, WriteOptions};
 use crate::context::Context;
 use crate::error::Result;
 use crate::sink::{Accepts, Sink};
 use crate::source::Source;
+use crate::tree::Opening;
 
 /// The format.
 #[derive(Debug)]

@@ -11,14 +11,13 @@ use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Known, Layer, Lineag
 use crate::compress::Compression;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
-use crate::format::files::{ArchiveFiles, FileSource, Files};
-use crate::format::oci_layout::{blob_name, check_version};
-use crate::format::tree::TreeReader;
-use crate::format::{Opening, is_called, narrow, not_found};
+use crate::format::files::{ArchiveFiles, FileSource, Files, Named};
+use crate::format::oci_layout::{blob_name, check_version, read_index};
 use crate::reference::Reference;
 use crate::source::{Pick, Source};
 use crate::spec::{ArchiveImage, ArchiveManifest, Config, Descriptor, JsonLimits, Raw};
 use crate::tar::RootPath;
+use crate::tree::{Opening, TreeReader, is_called, narrow, not_found};
 
 pub(super) fn open(files: ArchiveFiles, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
     let bytes = files_dyn(&files).read("manifest.json", opening.ctx.limits.manifest)?;
@@ -27,8 +26,9 @@ pub(super) fn open(files: ArchiveFiles, opening: &Opening<'_>) -> Result<Arc<dyn
 
     let (catalog, names) = if files.has("index.json") && files.has("oci-layout") {
         let everything = Opening { pick: None, ..*opening };
-        let mut tree = TreeReader::new(&files, blob_name, &everything);
-        let read = check_version(&files, &opening.ctx.limits).and_then(|()| tree.layout());
+        let shelf = Named { files: &files, naming: blob_name };
+        let mut tree = TreeReader::new(&shelf, &everything);
+        let read = check_version(&files, &opening.ctx.limits).and_then(|()| read_index(&files, &mut tree, &everything).map(drop));
         opening.tolerate(read, &mut tree.catalog.findings)?;
         let mut left_out = Vec::new();
         tree.catalog.roots.iter_mut().for_each(|root| forget_unread(&mut root.node, &mut left_out));

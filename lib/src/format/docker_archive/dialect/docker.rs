@@ -16,9 +16,9 @@ use crate::format::Members;
 use crate::format::archive_write::{Layouter, Member};
 use crate::format::layout_write::{blob_members, file_member, metadata_members};
 use crate::format::oci_layout::blob_name;
-use crate::format::tree::Role;
 use crate::reference::Reference;
 use crate::sink::{Accepts, Expected, ManifestTypes, Sealed};
+use crate::tree::Role;
 
 #[derive(Debug)]
 pub(super) struct Docker;

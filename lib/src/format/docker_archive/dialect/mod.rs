@@ -129,7 +129,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::format::{Location, WriteOptions, create};
+    use crate::format::WriteOptions;
+    use crate::location::{Location, create};
     use crate::plan::{ConvertOptions, convert};
     use crate::testing::{context, layout};
 
@@ -140,7 +141,7 @@ mod tests {
         let to = Location::parse_destination(&format!("docker-archive:{}/{dialect}.tar", dir.display())).unwrap();
         let plan = convert(source.catalog(), &to.accepts(&options).unwrap(), &ConvertOptions::default()).unwrap();
         crate::run::run(&plan, source.as_ref(), create(&to, &options, true, &ctx).unwrap(), &ctx).unwrap();
-        tar::read(&std::fs::read(&to.path).unwrap())
+        tar::read(&std::fs::read(to.path().unwrap()).unwrap())
     }
 
     fn images() -> Vec<Image> {

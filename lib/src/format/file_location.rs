@@ -1,20 +1,21 @@
-//! IMAGE: where an image is, as people write it, and how it is opened and created.
+//! Where an image is in a file, folder or stream, as people write it, and how it is opened and created.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::ArchiveFiles;
-use super::{FORMATS, Format, Held, Holding, Opening, Place, Target, WriteOptions, by_name};
+use super::{FORMATS, Format, Held, Holding, Place, Target, WriteOptions, by_name};
 use crate::context::Context;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::sink::{Accepts, Sink};
-use crate::source::{Pick, Source};
+use crate::source::Source;
 use crate::transport::{Destination, open_archive};
+use crate::tree::Opening;
 
 /// Where an image is or goes: `[FORMAT:]PATH[:REF]`.
 #[derive(Debug, Clone)]
-pub struct Location {
+pub struct FileLocation {
     /// The format, where the text names one or a destination implies it.
     pub format: Option<&'static dyn Format>,
     /// The file or folder; `-` is a standard stream.
@@ -23,20 +24,7 @@ pub struct Location {
     pub reference: Option<String>,
 }
 
-/// How sources are opened.
-#[derive(Debug, Clone, Default)]
-pub struct OpenOptions {
-    /// Whether to note what is wrong and go on, as `check` does.
-    pub keep_going: bool,
-    /// Whether layers that an archive names and does not hold are left to the caller: another source may have them.
-    pub missing_layers: bool,
-    /// Whether what refers to the wanted image comes along: signatures, SBOMs, attestations.
-    pub referrers: bool,
-    /// Where a copy goes of what can be read only once; the temporary folder of the context when absent.
-    pub spool_dir: Option<PathBuf>,
-}
-
-impl Location {
+impl FileLocation {
     /// Parses a source. A path without a format is detected when it is opened.
     ///
     /// # Errors
@@ -97,17 +85,13 @@ impl Location {
     /// What a destination can hold.
     ///
     /// # Errors
-    /// When it has no format, which [`Location::parse_destination`] rules out.
+    /// When it has no format, which [`FileLocation::parse_destination`] rules out.
     pub fn accepts(&self, options: &WriteOptions) -> Result<Accepts> {
         Ok(self.known_format()?.accepts(options))
     }
 
     fn known_format(&self) -> Result<&'static dyn Format> {
         self.format.ok_or_else(|| Error::unsupported("a destination needs a format").frame(self.path.display()))
-    }
-
-    fn pick(&self) -> Result<Option<Pick>> {
-        self.reference.as_deref().map(Pick::parse).transpose()
     }
 }
 
@@ -131,22 +115,14 @@ fn split_reference(rest: &str) -> (PathBuf, Option<String>) {
 ///
 /// # Errors
 /// When it cannot be read, is malformed, or does not hold what is wanted.
-pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result<Arc<dyn Source>> {
-    let pick = location.pick()?;
-    let opening = Opening {
-        pick: pick.as_ref(),
-        referrers: options.referrers,
-        missing_layers: options.missing_layers,
-        keep_going: options.keep_going,
-        ctx,
-    };
+pub fn open(location: &FileLocation, opening: &Opening<'_>, spool_dir: Option<&Path>) -> Result<Arc<dyn Source>> {
+    let ctx = opening.ctx;
     let path = &location.path;
     let directory = !location.is_stdio() && path.is_dir();
     let held = if directory {
         Held(Holding::Directory(path.clone()))
     } else {
-        let spool_dir = options.spool_dir.as_deref().unwrap_or(&ctx.temp);
-        let archive = open_archive(path, spool_dir, ctx)?;
+        let archive = open_archive(path, spool_dir.unwrap_or(&ctx.temp), ctx)?;
         let label = archive.label.clone();
         Held(Holding::Archive(ArchiveFiles::scan(archive, ctx).context(|| label)?))
     };
@@ -160,7 +136,7 @@ pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result
         let error = Error::invalid(format_args!("it is {is}, and {} is kept in {needs}", format.name())).frame(shown(path));
         return Err(error.hint("leave the format out, and it is detected"));
     }
-    format.open(held, &opening).context(|| shown(path))
+    format.open(held, opening).context(|| shown(path))
 }
 
 fn shown(path: &Path) -> String {
@@ -181,7 +157,7 @@ fn detect(held: &Held, directory: bool) -> Result<&'static dyn Format> {
 ///
 /// # Errors
 /// [`ErrorKind::Exists`] when something is there that may not be replaced, or what the system says.
-pub fn create(location: &Location, options: &WriteOptions, replace: bool, ctx: &Context) -> Result<Box<dyn Sink>> {
+pub fn create(location: &FileLocation, options: &WriteOptions, replace: bool, ctx: &Context) -> Result<Box<dyn Sink>> {
     let format = location.known_format()?;
     let path = location.path.clone();
     let target = match format.place() {
@@ -199,7 +175,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> (String, String, String) {
-        let location = Location::parse_source(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let location = FileLocation::parse_source(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let format = location.format.map_or("-", |format| format.name());
         (format.to_owned(), location.path.to_str().unwrap().to_owned(), location.reference.unwrap_or_else(|| "none".to_owned()))
     }
@@ -222,7 +198,7 @@ mod tests {
                 assert_eq!(parsed(&format!("{name}:{rest}")), (name.to_owned(), path.to_owned(), reference.to_owned()));
             }
             for bad in ["", ":", ":kitchen"] {
-                let error = Location::parse_source(&format!("{name}:{bad}")).unwrap_err();
+                let error = FileLocation::parse_source(&format!("{name}:{bad}")).unwrap_err();
                 assert!(error.to_string().contains("no path"), "{error}");
             }
         }
@@ -230,7 +206,7 @@ mod tests {
             assert_eq!(parsed(path), ("-".to_owned(), path.to_owned(), "none".to_owned()));
         }
         for (text, says) in [("", "an empty path"), ("nothing:x", "nothing is neither a file nor a format"), ("OCI:x", "OCI is neither")] {
-            let error = Location::parse_source(text).unwrap_err();
+            let error = FileLocation::parse_source(text).unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
         }
     }
@@ -257,7 +233,7 @@ mod tests {
     fn a_name_after_a_bare_path_is_told_what_it_lacks() {
         // Tests run in the folder of the crate.
         for (text, hint) in [("Cargo.toml:app:1", "docker-archive:Cargo.toml:app:1"), ("src:app:1", "oci:src:app:1")] {
-            let error = Location::parse_source(text).unwrap_err();
+            let error = FileLocation::parse_source(text).unwrap_err();
             assert!(error.to_string().contains("a REF after a path needs the format before it"), "{error}");
             assert!(error.hint_text().unwrap().starts_with(hint), "{error}");
         }
@@ -275,21 +251,22 @@ mod tests {
             ("dir:missing", "dir"),
             ("oci-archive:-", "oci-archive"),
         ] {
-            assert_eq!(Location::parse_destination(text).unwrap().format.unwrap().name(), format, "{text}");
+            assert_eq!(FileLocation::parse_destination(text).unwrap().format.unwrap().name(), format, "{text}");
         }
-        assert!(Location::parse_destination("-").unwrap().is_stdio() && !Location::parse_destination("./-").unwrap().is_stdio());
+        assert!(FileLocation::parse_destination("-").unwrap().is_stdio() && !FileLocation::parse_destination("./-").unwrap().is_stdio());
         let ctx = crate::testing::context(dir.path());
         for text in ["oci:-", "dir:-"] {
-            let error = create(&Location::parse_destination(text).unwrap(), &WriteOptions::default(), false, &ctx).map(drop).unwrap_err();
+            let error =
+                create(&FileLocation::parse_destination(text).unwrap(), &WriteOptions::default(), false, &ctx).map(drop).unwrap_err();
             assert!(error.to_string().contains("cannot be a stream"), "{error}");
         }
-        assert!(Location::parse_source("x").unwrap().accepts(&WriteOptions::default()).is_err());
+        assert!(FileLocation::parse_source("x").unwrap().accepts(&WriteOptions::default()).is_err());
     }
 
     #[test]
     fn what_is_opened_must_be_of_its_format() {
         let dir = tempfile::tempdir().unwrap();
-        let (folder, ctx) = (dir.path().display(), crate::testing::context(dir.path()));
+        let folder = dir.path().display();
         fs::write(dir.path().join("file"), b"text that is no archive").unwrap();
         fs::write(dir.path().join("tar"), longshore_testkit::tar::write(&[longshore_testkit::tar::Member::file("a", "b")])).unwrap();
         fs::create_dir(dir.path().join("empty")).unwrap();
@@ -302,7 +279,7 @@ mod tests {
             (format!("{folder}/none"), "No such file"),
             (format!("docker-archive:{folder}/tar:@x"), "@x"),
         ] {
-            let error = open(&Location::parse_source(&text).unwrap(), &OpenOptions::default(), &ctx).map(drop).unwrap_err().to_string();
+            let error = crate::testing::source(&text).map(drop).unwrap_err().to_string();
             assert!(error.contains(says) || text.ends_with("@x"), "{text}: {error}");
             assert!(!error.contains('\n') && error.contains(&folder.to_string()) || text.ends_with("@x"), "{text}: {error}");
         }

@@ -1,4 +1,4 @@
-//! Reads a tree of indexes, manifests and configs, as OCI layouts and `dir:` folders hold it.
+//! Reads a tree of indexes, manifests and configs, as OCI layouts, `dir:` folders, registries and containerd's store hold it.
 //!
 //! ```text
 //! index.json ─ root ─┬─ manifest ─┬─ config
@@ -11,47 +11,60 @@
 //! Every document is verified (size, then digest) when it is read. Blobs are only looked at: present, of the stated size, and how they are
 //! compressed, whatever their media type claims.
 
-use std::collections::{BTreeMap, HashMap};
+mod pick;
 
-use super::files::Files;
-use super::{Opening, not_found};
-use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Known, Layer, Name, Node, Root};
+use std::collections::HashMap;
+
+pub use pick::Opening;
+pub(crate) use pick::{annotated_name, is_called, name_matches, narrow, not_found};
+
+use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Known, Layer, Node};
 use crate::compress::Compression;
 use crate::digest::{DiffId, Digest, Digester};
 use crate::error::{Context as _, Error, Result};
-use crate::source::Pick;
 use crate::spec::media::{is_schema1, parse_layer_media};
 use crate::spec::{Config, Descriptor, Index, JsonLimits, Manifest, ManifestKind, Raw, Validate};
 
-/// What a file of a tree holds; folders of the `dir` format name the two differently.
+/// What something that a tree lists is: folders of the `dir` format and registries keep the two in different places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Blob,
     Manifest,
 }
 
+/// Where what a tree lists lies.
+pub(crate) trait Shelf {
+    /// What it is called there: how it is found again, and what messages say.
+    fn name(&self, role: Role, digest: &Digest) -> String;
+
+    /// How many bytes there are of it; `None` when it is not there. Where asking costs a round trip, what the descriptor says.
+    fn size(&self, role: Role, descriptor: &Descriptor) -> Result<Option<u64>>;
+
+    /// Reads a document of at most `limit` bytes; `None` when it is not there.
+    fn read(&self, role: Role, descriptor: &Descriptor, limit: u64) -> Result<Option<Vec<u8>>>;
+
+    /// How a layer is compressed.
+    fn compression(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Compression>;
+}
+
 /// Reads one tree into a catalog.
-pub(super) struct TreeReader<'a> {
-    files: &'a dyn Files,
-    naming: fn(Role, &Digest) -> String,
+pub(crate) struct TreeReader<'a> {
+    shelf: &'a dyn Shelf,
     opening: &'a Opening<'a>,
     /// What has been read so far.
-    pub(super) catalog: Catalog,
-    /// The file of each blob.
-    pub(super) names: Vec<String>,
+    pub(crate) catalog: Catalog,
+    /// What each blob is called on the shelf.
+    pub(crate) names: Vec<String>,
     blobs: HashMap<Digest, BlobId>,
     contents: HashMap<Digest, Content>,
     nodes: usize,
     metadata: u64,
-    /// Roots with another name than the wanted one: referrers may be among them.
-    pub(super) others: Vec<Root>,
 }
 
 impl<'a> TreeReader<'a> {
-    pub(super) fn new(files: &'a dyn Files, naming: fn(Role, &Digest) -> String, opening: &'a Opening<'a>) -> Self {
+    pub(crate) fn new(shelf: &'a dyn Shelf, opening: &'a Opening<'a>) -> Self {
         Self {
-            files,
-            naming,
+            shelf,
             opening,
             catalog: Catalog::default(),
             names: Vec::new(),
@@ -59,50 +72,18 @@ impl<'a> TreeReader<'a> {
             contents: HashMap::new(),
             nodes: 0,
             metadata: 0,
-            others: Vec::new(),
         }
     }
 
-    /// Reads `index.json` of a layout and all that the opening picks.
-    pub(super) fn layout(&mut self) -> Result<()> {
-        let raw = self.root_document::<Index>("index.json")?;
-        let mut passed = Vec::new();
-        for (position, descriptor) in raw.manifests.iter().enumerate() {
-            let name = annotated_name(&descriptor.annotations);
-            let wanted = match self.opening.pick {
-                Some(Pick::Name(wanted)) => name_matches(wanted, name.as_ref(), &descriptor.annotations),
-                _ => true,
-            };
-            if !wanted {
-                let unread = Node { descriptor: Some(descriptor.clone()), content: Content::Unread };
-                passed.push(Root { name: name.clone(), node: unread });
-            }
-            if !wanted && !self.opening.referrers {
-                continue;
-            }
-            let node = self.node(descriptor, 0).context(|| format!("index.json: manifests[{position}]"));
-            if let Some(node) = self.tolerate(node)? {
-                let roots = if wanted { &mut self.catalog.roots } else { &mut self.others };
-                roots.push(Root { name, node });
-            }
-        }
-        if let Some(Pick::Name(wanted)) = self.opening.pick.filter(|_| passed.len() == raw.manifests.len()) {
-            return Err(not_found(&passed, &wanted.escape_debug().to_string()));
-        }
-        self.catalog.index = Some(raw);
-        Ok(())
-    }
-
-    /// Reads a document that no descriptor describes.
-    pub(super) fn root_document<T: Validate>(&mut self, name: &str) -> Result<Raw<T>> {
+    /// Parses a document that no descriptor describes.
+    pub(crate) fn root_document<T: Validate>(&mut self, name: &str, bytes: Vec<u8>) -> Result<Raw<T>> {
         let limit = self.opening.ctx.limits.manifest;
-        let bytes = self.files.read(name, limit)?;
         self.count(bytes.len() as u64)?;
         Raw::parse(bytes, &self.json(limit)).map_err(|e| Error::from(e).frame(name))
     }
 
     /// Reads what a descriptor of an index describes. What is missing from an index is unread; what is missing at the top is an error.
-    pub(super) fn node(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Node> {
+    pub(crate) fn node(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Node> {
         let content = match self.contents.get(&descriptor.digest) {
             // A second descriptor must still tell the truth.
             Some(content) => {
@@ -121,7 +102,7 @@ impl<'a> TreeReader<'a> {
             }
         };
         if matches!(content, Content::Unread) && depth == 0 {
-            return Err(Error::not_found("it is missing").frame((self.naming)(Role::Manifest, &descriptor.digest)));
+            return Err(Error::not_found("it is missing").frame(self.shelf.name(Role::Manifest, &descriptor.digest)));
         }
         Ok(Node { descriptor: Some(descriptor.clone()), content })
     }
@@ -149,7 +130,7 @@ impl<'a> TreeReader<'a> {
             return Ok(Content::Artifact { manifest: None, blobs: [blob].into() });
         };
         let Some(bytes) = self.document(Role::Manifest, descriptor, self.opening.ctx.limits.manifest)? else { return Ok(Content::Unread) };
-        let name = (self.naming)(Role::Manifest, &descriptor.digest);
+        let name = self.shelf.name(Role::Manifest, &descriptor.digest);
         let json = self.json(self.opening.ctx.limits.manifest);
         if kind.is_index() {
             let raw = Raw::<Index>::parse(bytes, &json).map_err(|e| Error::from(e).frame(&name))?;
@@ -163,9 +144,13 @@ impl<'a> TreeReader<'a> {
     }
 
     /// Reads what an index lists.
-    pub(super) fn index(&mut self, raw: Raw<Index>, depth: usize) -> Result<Content> {
+    pub(crate) fn index(&mut self, raw: Raw<Index>, depth: usize) -> Result<Content> {
         let mut nodes = Vec::with_capacity(raw.manifests.len());
-        for (position, descriptor) in raw.manifests.iter().enumerate() {
+        for ((position, descriptor), read) in raw.manifests.iter().enumerate().zip(self.opening.wanted.of(&raw.manifests)) {
+            if !read {
+                nodes.push(Node { descriptor: Some(descriptor.clone()), content: Content::Unread });
+                continue;
+            }
             let node = self.node(descriptor, depth + 1).context(|| format!("manifests[{position}]"));
             if let Some(node) = self.tolerate(node)? {
                 nodes.push(node);
@@ -175,7 +160,7 @@ impl<'a> TreeReader<'a> {
     }
 
     /// Reads what a manifest names: an image when its config and all its layers are an image's, otherwise an artifact.
-    pub(super) fn manifest(&mut self, media_type: &str, raw: Raw<Manifest>) -> Result<Content> {
+    pub(crate) fn manifest(&mut self, media_type: &str, raw: Raw<Manifest>) -> Result<Content> {
         if !raw.is_image() {
             let mut blobs = Vec::new();
             for descriptor in [&raw.config].into_iter().chain(&raw.layers) {
@@ -185,7 +170,7 @@ impl<'a> TreeReader<'a> {
         }
         let limit = self.opening.ctx.limits.config;
         let bytes = self.document(Role::Blob, &raw.config, limit)?.ok_or_else(|| self.missing(&raw.config.digest))?;
-        let name = (self.naming)(Role::Blob, &raw.config.digest);
+        let name = self.shelf.name(Role::Blob, &raw.config.digest);
         let config = Raw::<Config>::parse(bytes, &self.json(limit)).map_err(|e| Error::from(e).frame(format_args!("config {name}")))?;
         let config = config.with_digest_algorithm(raw.config.digest.algorithm());
         if config.rootfs.diff_ids.len() != raw.layers.len() {
@@ -213,7 +198,7 @@ impl<'a> TreeReader<'a> {
         if !self.describes(Role::Blob, descriptor)? {
             return Ok(None);
         }
-        let name = (self.naming)(Role::Blob, &descriptor.digest);
+        let name = self.shelf.name(Role::Blob, &descriptor.digest);
         let id = match self.blobs.get(&descriptor.digest) {
             Some(id) => *id,
             None => {
@@ -225,13 +210,13 @@ impl<'a> TreeReader<'a> {
             }
         };
         if let Some(diff_id) = diff_id {
-            self.layer(id, name, diff_id)?;
+            self.layer(id, name, descriptor, diff_id)?;
         }
         Ok(Some(id))
     }
 
     /// Notes that a blob, perhaps an artifact's until now, is a layer.
-    fn layer(&mut self, id: BlobId, name: String, diff_id: DiffId) -> Result<()> {
+    fn layer(&mut self, id: BlobId, name: String, descriptor: &Descriptor, diff_id: DiffId) -> Result<()> {
         let blob = &mut self.catalog.blobs[id.0];
         match blob.known.diff_id {
             Some(known) if known == diff_id => return Ok(()),
@@ -239,7 +224,7 @@ impl<'a> TreeReader<'a> {
             Some(_) => return Err(Error::invalid("it is listed with two different diff IDs").frame(name)),
             None => {}
         }
-        let compression = self.files.compression(&name)?;
+        let compression = self.shelf.compression(descriptor, &diff_id)?;
         if let (Compression::None, Some(digest), DiffId(stated)) = (compression, blob.known.digest, diff_id)
             && stated.algorithm() == digest.algorithm()
             && stated != digest
@@ -256,8 +241,8 @@ impl<'a> TreeReader<'a> {
 
     /// Whether what a descriptor describes is there; an error when it has another size.
     fn describes(&self, role: Role, descriptor: &Descriptor) -> Result<bool> {
-        let name = (self.naming)(role, &descriptor.digest);
-        match self.files.size(&name)? {
+        let name = self.shelf.name(role, &descriptor.digest);
+        match self.shelf.size(role, descriptor)? {
             None => Ok(false),
             Some(size) if size == descriptor.size => Ok(true),
             Some(size) => {
@@ -272,8 +257,8 @@ impl<'a> TreeReader<'a> {
         if !self.describes(role, descriptor)? {
             return Ok(None);
         }
-        let name = (self.naming)(role, &descriptor.digest);
-        let bytes = self.files.read(&name, limit)?;
+        let name = self.shelf.name(role, &descriptor.digest);
+        let Some(bytes) = self.shelf.read(role, descriptor, limit)? else { return Ok(None) };
         self.count(bytes.len() as u64)?;
         let mut digester = Digester::new(descriptor.digest.algorithm());
         digester.update(&bytes);
@@ -300,11 +285,11 @@ impl<'a> TreeReader<'a> {
     }
 
     fn missing(&self, digest: &Digest) -> Error {
-        Error::not_found("it is missing").frame((self.naming)(Role::Blob, digest))
+        Error::not_found("it is missing").frame(self.shelf.name(Role::Blob, digest))
     }
 
     /// Passes an error on, or notes it and goes on where the caller asked for that.
-    fn tolerate<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+    pub(crate) fn tolerate<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
         self.opening.tolerate(result, &mut self.catalog.findings)
     }
 }
@@ -313,18 +298,6 @@ impl<'a> TreeReader<'a> {
 fn extent(content: &Content) -> (usize, usize) {
     let Content::Index { nodes, .. } = content else { return (1, 0) };
     nodes.iter().map(|node| extent(&node.content)).fold((1, 0), |(all, deepest), (nodes, height)| (all + nodes, deepest.max(height + 1)))
-}
-
-/// The name that a descriptor's annotations give: containerd's full name, or else OCI's ref.name.
-pub(super) fn annotated_name(annotations: &BTreeMap<String, String>) -> Option<Name> {
-    let text = annotations.get(super::IMAGE_NAME).or_else(|| annotations.get(super::REF_NAME))?;
-    Some(Name::from_annotation(text))
-}
-
-/// Whether `wanted` is the name: in its full or familiar form, or as one of the annotations has it.
-fn name_matches(wanted: &str, name: Option<&Name>, annotations: &BTreeMap<String, String>) -> bool {
-    let literal = [super::IMAGE_NAME, super::REF_NAME].iter().any(|key| annotations.get(*key).is_some_and(|text| text == wanted));
-    literal || name.is_some_and(|name| super::is_called(name, wanted))
 }
 
 #[cfg(test)]

@@ -1,0 +1,130 @@
+//! IMAGE: where an image is or goes, as people write it, and how it is opened and created.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::format::{self, FileLocation, WriteOptions};
+use crate::sink::{Accepts, Sink};
+use crate::source::{Pick, Source, Wanted};
+use crate::tree::Opening;
+
+/// Where an image is or goes.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// A file, folder or stream: `[FORMAT:]PATH[:REF]`.
+    File(FileLocation),
+}
+
+/// How sources are opened.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Whether to note what is wrong and go on, as `check` does.
+    pub keep_going: bool,
+    /// Whether layers that an archive names and does not hold are left to the caller: another source may have them.
+    pub missing_layers: bool,
+    /// Whether what refers to the wanted image comes along: signatures, SBOMs, attestations.
+    pub referrers: bool,
+    /// Which platforms of an index are wanted, where reading one costs a round trip.
+    pub wanted: Wanted,
+    /// Where a copy goes of what can be read only once; the temporary folder of the context when absent.
+    pub spool_dir: Option<PathBuf>,
+}
+
+impl Location {
+    /// Parses a source. A path without a format is detected when it is opened.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the format is unknown.
+    pub fn parse_source(text: &str) -> Result<Self> {
+        FileLocation::parse_source(text).map(Self::File)
+    }
+
+    /// Parses a destination: `-` and bare paths are docker-archives, unless a folder is there or the name ends in `/`: then an OCI layout.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the format is unknown.
+    pub fn parse_destination(text: &str) -> Result<Self> {
+        FileLocation::parse_destination(text).map(Self::File)
+    }
+
+    /// The file or folder, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(file) if !file.is_stdio() => Some(&file.path),
+            Self::File(_) => None,
+        }
+    }
+
+    /// Whether it is a standard stream.
+    pub fn is_stdio(&self) -> bool {
+        matches!(self, Self::File(file) if file.is_stdio())
+    }
+
+    /// What it is called before the colon, where that is known.
+    pub fn format(&self) -> Option<&'static str> {
+        match self {
+            Self::File(file) => file.format.map(|format| format.name()),
+        }
+    }
+
+    /// The name of an image in it, or to give to it.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::File(file) => file.reference.as_deref(),
+        }
+    }
+
+    /// What a destination can hold.
+    ///
+    /// # Errors
+    /// When it has no format, which [`Location::parse_destination`] rules out.
+    pub fn accepts(&self, options: &WriteOptions) -> Result<Accepts> {
+        match self {
+            Self::File(file) => file.accepts(options),
+        }
+    }
+}
+
+/// As people write it, without the name of an image.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.path.display()),
+        }
+    }
+}
+
+/// Opens a source: finds out what it is where the caller does not say, and reads its metadata.
+///
+/// # Errors
+/// When it cannot be read, is malformed, or does not hold what is wanted.
+pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result<Arc<dyn Source>> {
+    let pick = |reference: Option<&str>| reference.map(Pick::parse).transpose();
+    let opening = |pick| Opening {
+        pick,
+        wanted: &options.wanted,
+        referrers: options.referrers,
+        missing_layers: options.missing_layers,
+        keep_going: options.keep_going,
+        ctx,
+    };
+    match location {
+        Location::File(file) => {
+            let pick = pick(file.reference.as_deref())?;
+            format::open(file, &opening(pick.as_ref()), options.spool_dir.as_deref())
+        }
+    }
+}
+
+/// Begins an output at a destination. Nothing is visible until it is committed.
+///
+/// # Errors
+/// [`ErrorKind::Exists`](crate::ErrorKind::Exists) when something is there that may not be replaced, or what the system says.
+pub fn create(location: &Location, options: &WriteOptions, replace: bool, ctx: &Context) -> Result<Box<dyn Sink>> {
+    match location {
+        Location::File(file) => format::create(file, options, replace, ctx),
+    }
+}
