@@ -335,7 +335,7 @@ impl Catalog {
     }
 
     /// The platforms that an index states for manifests that were not read.
-    pub(crate) fn unread<'a>(node: &'a Node) -> Vec<&'a Platform> {
+    pub(crate) fn unread(node: &Node) -> Vec<&Platform> {
         match &node.content {
             Content::Index { nodes, .. } => nodes.iter().flat_map(Self::unread).collect(),
             Content::Unread => node.descriptor.iter().filter_map(|listed| listed.platform.as_ref()).filter(|p| !p.is_unknown()).collect(),
