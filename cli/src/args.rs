@@ -3,6 +3,7 @@
 mod build;
 mod layers;
 mod look;
+mod registry;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ use longshore::spec::{LayerFamily, Platform};
 pub(crate) use build::{AssembleArgs, ConfigArgs, EditArgs, RebaseArgs};
 pub(crate) use layers::{ExportArgs, SquashArgs};
 pub(crate) use look::{DiffArgs, LsArgs};
+pub(crate) use registry::{LoginArgs, LogoutArgs, RegistryArgs, TagsArgs};
 
 use crate::limits::{self, Setting};
 use crate::{Usage, options};
@@ -25,6 +27,7 @@ use crate::{Usage, options};
 const IMAGE_HELP: &str = "\
 IMAGE is FORMAT:PATH or FORMAT:PATH:REF, or a path alone:
   docker-archive:FILE[:REF]  oci-archive:FILE[:REF]  oci:DIR[:REF]  dir:DIR
+  docker://REFERENCE (a registry)
   FILE may be - for standard input or output
   REF is name[:tag], @INDEX (from 0) or @sha256:DIGEST, and keeps only that image
   A path alone is detected when read; written, it is a docker-archive, or an oci
@@ -38,6 +41,8 @@ IMAGE is FORMAT:PATH or FORMAT:PATH:REF, or a path alone:
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -47,6 +52,7 @@ fn after_help() -> String {
         "\
 Examples:
   longshore copy app.tar oci:app                  convert
+  longshore copy docker://alpine:3 alpine.tar     from a registry
   longshore save app.tar base.tar -o both.tar     join
   longshore assemble app.tar --layer rootfs.tar   build
   longshore squash app.tar small.tar              all layers as one
@@ -136,6 +142,12 @@ pub(crate) enum Command {
     Ls(LsArgs),
     /// Say what differs between two images: names, config, layers and files
     Diff(DiffArgs),
+    /// List the tags of a repository in a registry
+    Tags(TagsArgs),
+    /// Log in to a registry, and keep that where docker login keeps it
+    Login(LoginArgs),
+    /// Forget the login to a registry
+    Logout(LogoutArgs),
     /// Verify every size, digest, diff ID and tar, and list all that is wrong
     Check(CheckArgs),
     /// List the formats, and the dialects of docker-archive
@@ -186,6 +198,8 @@ Examples:
   longshore copy docker-archive:both.tar:app:1.0 app.tar  split
   longshore copy --tag app:2 app.tar app2.tar             rename
   longshore copy --compress zstd:9 app.tar oci:small
+  longshore copy docker://alpine:3 alpine.tar             from a registry
+  longshore copy app.tar docker://registry.example.com/team/app:1
   curl -s https://example.com/app.tar | longshore copy - - | docker load
 
 ";

@@ -25,7 +25,7 @@ macro_rules! fields {
     };
 }
 
-fields!(manifest, config, metadata, json_depth, index_depth, nodes, members, names, layers, spool, ratio, ratio_floor);
+fields!(manifest, config, metadata, json_depth, index_depth, nodes, members, names, layers, spool, ratio, ratio_floor, idle);
 
 fn put<T: TryFrom<u64>>(field: &mut T, value: u64) -> Result<(), String> {
     *field = T::try_from(value).map_err(|_| format!("{value} is more than this machine can count"))?;

@@ -10,6 +10,7 @@
 //! 130, 143  stopped by SIGINT or SIGTERM
 //! ```
 
+mod access;
 mod args;
 mod change;
 mod commands;

@@ -82,7 +82,7 @@ pub(crate) fn destination(text: &str, dry_run: bool) -> Result<(Location, Option
     if location.is_stdio() && !dry_run {
         refuse_terminal("name a file, or redirect standard output")?;
     }
-    let name = location.reference().map(parse_tag).transpose();
+    let name = location.name();
     let name = name.map_err(|error| Usage::new(format!("{text}: {error}")).hint("what follows the path of an output is its new name"))?;
     Ok((location, name))
 }

@@ -58,7 +58,8 @@ impl<'a> Summary<'a> {
         let verified = count(done.digests_verified + done.diff_ids_verified, "digest");
         let (amount, time) = (bytes(done.bytes_read), seconds(self.time));
         let spooled = if done.bytes_spooled > 0 { format!("; {} spooled", bytes(done.bytes_spooled)) } else { String::new() };
-        [wrote, format!("read {amount} from {} in {time}{rate}; {verified} verified{spooled}", done.source)]
+        let held = if done.blobs_held > 0 { format!("; {} there already", count(done.blobs_held, "blob")) } else { String::new() };
+        [wrote + &held, format!("read {amount} from {} in {time}{rate}; {verified} verified{spooled}", done.source)]
     }
 }
 

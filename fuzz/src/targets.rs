@@ -86,7 +86,7 @@ fn merge(input: &[u8]) {
 /// What converts without an error is an archive in which `check` finds nothing, with the same images.
 fn convert(input: &[u8]) {
     use longshore::format::WriteOptions;
-    use longshore::location::{Location, OpenOptions, create, open};
+    use longshore::location::{Access, Location, OpenOptions, create, open};
     use longshore::plan::{ConvertOptions, convert};
 
     PLACE.with(|(folder, ctx)| {
@@ -98,7 +98,7 @@ fn convert(input: &[u8]) {
             let options = WriteOptions::default();
             let accepts = to.accepts(&options).expect("it has a format");
             let Ok(plan) = convert(source.catalog(), &accepts, &ConvertOptions::default()) else { continue };
-            let sink = create(&to, &options, true, ctx).expect("the output can be made");
+            let sink = create(&to, &options, true, &Access::default(), ctx).expect("the output can be made");
             let Ok(report) = longshore::run::run(&plan, source.as_ref(), sink, ctx) else { continue };
             let again = open(&to, &OpenOptions::default(), ctx).unwrap_or_else(|error| panic!("{format} cannot be read again: {error}"));
             let mut ids: Vec<_> = again.catalog().images.iter().map(|image| image.id().to_string()).collect();

@@ -8,7 +8,7 @@ use longshore::assemble::{ConfigChange, LayerFiles, LayerInput, Options, assembl
 use longshore::context::Context;
 use longshore::format::{DIALECTS, WriteOptions};
 use longshore::layer::build::BuildOptions;
-use longshore::location::{self, Location, OpenOptions};
+use longshore::location::{self, Access, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, NameChange, convert};
 use longshore::reference::Reference;
 use longshore::run::{Report, run};
@@ -24,7 +24,7 @@ pub fn create(to: &str, tag: &str, base: &str, layers: &[&str], change: &ConfigC
     let how = WriteOptions { dialect: dialect.ok_or_else(|| Error::invalid("there is no such dialect"))? };
     let tag = Reference::parse(tag).map_err(Error::invalid)?.with_default_tag();
 
-    let sink = location::create(&to, &how, true, ctx)?;
+    let sink = location::create(&to, &how, true, &Access::default(), ctx)?;
     let base = location::open(&Location::parse_source(base)?, &OpenOptions::default(), ctx)?;
     let layers = layers.iter().map(|layer| LayerInput::parse(layer)).collect::<Result<Vec<_>>>()?;
     let layers = LayerFiles::open(&layers, &BuildOptions::default(), Path::new(&ctx.temp), ctx)?;

@@ -4,7 +4,7 @@
 use longshore::Result;
 use longshore::context::Context;
 use longshore::format::WriteOptions;
-use longshore::location::{self, Location, OpenOptions};
+use longshore::location::{self, Access, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, convert};
 use longshore::run::run;
 
@@ -16,7 +16,7 @@ fn main() -> Result<()> {
 
     let destination = Location::parse_destination(to)?;
     let options = WriteOptions::default();
-    let sink = location::create(&destination, &options, false, &ctx)?;
+    let sink = location::create(&destination, &options, false, &Access::default(), &ctx)?;
     let source = location::open(&Location::parse_source(from)?, &OpenOptions::default(), &ctx)?;
     let plan = convert(source.catalog(), &destination.accepts(&options)?, &ConvertOptions::default())?;
     let report = run(&plan, source.as_ref(), sink, &ctx)?;

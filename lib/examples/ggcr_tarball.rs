@@ -5,7 +5,7 @@
 
 use longshore::context::Context;
 use longshore::format::{DIALECTS, WriteOptions};
-use longshore::location::{self, Location, OpenOptions};
+use longshore::location::{self, Access, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, NameChange, convert};
 use longshore::reference::Reference;
 use longshore::run::{Report, run};
@@ -25,7 +25,7 @@ pub fn write(to: &str, from: &[&str], tag: Option<&str>, ctx: &Context) -> Resul
         Some(tag) => NameChange::Replace(vec![Reference::parse(tag).map_err(Error::invalid)?.with_default_tag()]),
     };
 
-    let sink = location::create(&to, &how, true, ctx)?;
+    let sink = location::create(&to, &how, true, &Access::default(), ctx)?;
     let sources = from.iter().map(|from| location::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx));
     let source = join(sources.collect::<Result<_>>()?);
     let plan = convert(source.catalog(), &to.accepts(&how)?, &ConvertOptions { names, ..ConvertOptions::default() })?;

@@ -5,7 +5,7 @@
 
 use longshore::context::Context;
 use longshore::format::{DIALECTS, WriteOptions};
-use longshore::location::{self, Location, OpenOptions};
+use longshore::location::{self, Access, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, NameChange, convert};
 use longshore::reference::Reference;
 use longshore::run::{Report, run};
@@ -21,7 +21,7 @@ pub fn save(from: &str, tag: &str, to: &str, dialect: &str, ctx: &Context) -> Re
     let how = WriteOptions { dialect: dialect.ok_or_else(|| Error::invalid("there is no such dialect"))? };
     let tag = Reference::parse(tag).map_err(Error::invalid)?.with_default_tag();
 
-    let sink = location::create(&to, &how, true, ctx)?;
+    let sink = location::create(&to, &how, true, &Access::default(), ctx)?;
     let source = location::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx)?;
     let options = ConvertOptions { names: NameChange::Replace(vec![tag]), ..ConvertOptions::default() };
     let plan = convert(source.catalog(), &to.accepts(&how)?, &options)?;

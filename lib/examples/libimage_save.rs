@@ -5,7 +5,7 @@
 
 use longshore::context::Context;
 use longshore::format::{DIALECTS, WriteOptions};
-use longshore::location::{self, Location, OpenOptions};
+use longshore::location::{self, Access, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, NameChange, convert};
 use longshore::reference::Reference;
 use longshore::run::{Report, run};
@@ -33,7 +33,7 @@ pub fn save(form: &str, to: &str, from: &[&str], tags: &[&str], ctx: &Context) -
     let tags = tags.iter().map(parse).collect::<Result<Vec<_>>>()?;
     let names = if tags.is_empty() { NameChange::Keep } else { NameChange::Add(tags) };
 
-    let sink = location::create(&to, &how, true, ctx)?;
+    let sink = location::create(&to, &how, true, &Access::default(), ctx)?;
     let sources = from.iter().map(|from| location::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx));
     let source = join(sources.collect::<Result<_>>()?);
     let plan = convert(source.catalog(), &to.accepts(&how)?, &ConvertOptions { names, family, ..ConvertOptions::default() })?;

@@ -5,7 +5,7 @@
 
 use longshore::context::Context;
 use longshore::format::WriteOptions;
-use longshore::location::{self, Location, OpenOptions};
+use longshore::location::{self, Access, Location, OpenOptions};
 use longshore::plan::{ConvertOptions, convert};
 use longshore::run::{Report, run};
 use longshore::{Error, Result};
@@ -17,7 +17,7 @@ use longshore::{Error, Result};
 pub fn unsquash(from: &str, to: &str, ctx: &Context) -> Result<Report> {
     let to = Location::parse_destination(to)?;
     let how = WriteOptions::default();
-    let sink = location::create(&to, &how, false, ctx)?;
+    let sink = location::create(&to, &how, false, &Access::default(), ctx)?;
     let source = location::open(&Location::parse_source(from)?, &OpenOptions::default(), ctx)?;
     let plan = convert(source.catalog(), &to.accepts(&how)?, &ConvertOptions::default())?;
     run(&plan, source.as_ref(), sink, ctx)

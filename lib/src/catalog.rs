@@ -210,6 +210,56 @@ pub(crate) fn list<'a>(platforms: impl IntoIterator<Item = &'a Platform>) -> Str
     platforms.into_iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// Which platforms of an index are wanted. Sources to which every manifest is a round trip leave the others unread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of them.
+    #[default]
+    All,
+    /// What runs best on this one.
+    Best(Platform),
+    /// What runs best on each of these, and what attests it.
+    Each(Vec<Platform>),
+}
+
+impl Wanted {
+    /// Which entries of an index are read: those that are wanted, and those that do not say their platform.
+    pub(crate) fn of(&self, entries: &[Descriptor]) -> Vec<bool> {
+        let wanted: &[Platform] = match self {
+            Self::All => return vec![true; entries.len()],
+            Self::Best(platform) => std::slice::from_ref(platform),
+            Self::Each(platforms) => platforms,
+        };
+        let stated = |entry: &Descriptor| entry.platform.clone().filter(|platform| !platform.is_unknown());
+        let mut read: Vec<bool> = entries.iter().map(|entry| entry.platform.is_none()).collect();
+        for wanted in wanted {
+            let scores = entries.iter().enumerate().rev().filter_map(|(at, entry)| Some((stated(entry)?.score(wanted)?, at)));
+            if let Some((_, at)) = scores.max_by_key(|(score, _)| *score) {
+                read[at] = true;
+            }
+            let exact = entries.iter().map(|entry| stated(entry).is_some_and(|platform| platform.matches(wanted)));
+            exact.enumerate().filter(|(_, exact)| *exact).for_each(|(at, _)| read[at] = true);
+        }
+        // The only one is what is meant, unless a platform is asked for; then this is seen when it is chosen.
+        if let ([only], false) = (images(entries).as_slice(), read.contains(&true)) {
+            read[*only] = true;
+        }
+        if matches!(self, Self::Each(_)) {
+            let chosen: Vec<_> = entries.iter().zip(&read).filter(|(_, read)| **read).map(|(entry, _)| entry.digest.to_string()).collect();
+            for (entry, read) in entries.iter().zip(&mut read) {
+                *read |= entry.annotation(ATTESTS).is_some_and(|attested| chosen.iter().any(|digest| digest == attested));
+            }
+        }
+        read
+    }
+}
+
+/// The entries of an index that state a platform to run on.
+fn images(entries: &[Descriptor]) -> Vec<usize> {
+    let is_image = |entry: &Descriptor| entry.platform.as_ref().is_some_and(|platform| !platform.is_unknown());
+    entries.iter().enumerate().filter(|(_, entry)| is_image(entry)).map(|(at, _)| at).collect()
+}
+
 /// What an image is called in an archive or layout.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Name {

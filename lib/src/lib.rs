@@ -6,13 +6,13 @@
 //! ```no_run
 //! use longshore::context::Context;
 //! use longshore::format::WriteOptions;
-//! use longshore::location::{self, Location, OpenOptions};
+//! use longshore::location::{self, Access, Location, OpenOptions};
 //! use longshore::plan::{ConvertOptions, convert};
 //!
 //! let ctx = Context::new(2, std::env::temp_dir());
 //! let to = Location::parse_destination("oci-archive:app.oci.tar")?;
 //! let options = WriteOptions::default();
-//! let sink = location::create(&to, &options, false, &ctx)?;
+//! let sink = location::create(&to, &options, false, &Access::default(), &ctx)?;
 //! let source = location::open(&Location::parse_source("app.tar")?, &OpenOptions::default(), &ctx)?;
 //! let plan = convert(source.catalog(), &to.accepts(&options)?, &ConvertOptions::default())?;
 //! let report = longshore::run::run(&plan, source.as_ref(), sink, &ctx)?;
@@ -36,6 +36,7 @@ pub mod look;
 pub mod plan;
 pub mod pool;
 pub mod reference;
+pub mod registry;
 pub mod run;
 pub mod seal;
 pub mod sink;

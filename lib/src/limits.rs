@@ -27,6 +27,8 @@ pub struct Limits {
     pub ratio: u64,
     /// Decompressed bytes below which [`Limits::ratio`] does not matter.
     pub ratio_floor: u64,
+    /// Seconds in which nothing may happen on a connection. Registries take their time to put a large upload away.
+    pub idle: u64,
 }
 
 impl Default for Limits {
@@ -44,6 +46,7 @@ impl Default for Limits {
             spool: 256 << 30,
             ratio: 100_000,
             ratio_floor: 16 << 30,
+            idle: 90,
         }
     }
 }

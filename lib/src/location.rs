@@ -4,11 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::catalog::Wanted;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{self, FileLocation, WriteOptions};
+use crate::reference::Reference;
+use crate::registry;
 use crate::sink::{Accepts, Sink};
-use crate::source::{Pick, Source, Wanted};
+use crate::source::{Pick, Source};
 use crate::tree::Opening;
 
 /// Where an image is or goes.
@@ -16,6 +19,15 @@ use crate::tree::Opening;
 pub enum Location {
     /// A file, folder or stream: `[FORMAT:]PATH[:REF]`.
     File(FileLocation),
+    /// A repository of a registry: `docker://REFERENCE`.
+    Registry(Reference),
+}
+
+/// How what is not a file is reached. It comes from the environment and the command line, so that the caller hands it in.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Registries.
+    pub registry: Arc<registry::Access>,
 }
 
 /// How sources are opened.
@@ -31,7 +43,12 @@ pub struct OpenOptions {
     pub wanted: Wanted,
     /// Where a copy goes of what can be read only once; the temporary folder of the context when absent.
     pub spool_dir: Option<PathBuf>,
+    /// How what is not a file is reached.
+    pub access: Access,
 }
+
+/// What stands before a reference to a registry.
+const REGISTRY: &str = "docker://";
 
 impl Location {
     /// Parses a source. A path without a format is detected when it is opened.
@@ -39,7 +56,10 @@ impl Location {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the format is unknown.
     pub fn parse_source(text: &str) -> Result<Self> {
-        FileLocation::parse_source(text).map(Self::File)
+        match parse_remote(text)? {
+            Some(remote) => Ok(remote),
+            None => FileLocation::parse_source(text).map(Self::File),
+        }
     }
 
     /// Parses a destination: `-` and bare paths are docker-archives, unless a folder is there or the name ends in `/`: then an OCI layout.
@@ -47,14 +67,20 @@ impl Location {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the format is unknown.
     pub fn parse_destination(text: &str) -> Result<Self> {
-        FileLocation::parse_destination(text).map(Self::File)
+        match parse_remote(text)? {
+            Some(Self::Registry(reference)) if reference.tag().is_some() && reference.digest().is_some() => {
+                Err(Error::invalid("a destination has a tag or a digest, not both").frame(text.escape_debug()))
+            }
+            Some(remote) => Ok(remote),
+            None => FileLocation::parse_destination(text).map(Self::File),
+        }
     }
 
     /// The file or folder, where it is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::File(file) if !file.is_stdio() => Some(&file.path),
-            Self::File(_) => None,
+            Self::File(_) | Self::Registry(_) => None,
         }
     }
 
@@ -67,13 +93,33 @@ impl Location {
     pub fn format(&self) -> Option<&'static str> {
         match self {
             Self::File(file) => file.format.map(|format| format.name()),
+            Self::Registry(_) => Some(REGISTRY),
         }
     }
 
-    /// The name of an image in it, or to give to it.
+    /// The name of an image in it, or to give to it, as it was written.
     pub fn reference(&self) -> Option<&str> {
         match self {
             Self::File(file) => file.reference.as_deref(),
+            Self::Registry(_) => None,
+        }
+    }
+
+    /// The name that a destination gives to the image.
+    ///
+    /// # Errors
+    /// When what follows the path of an output is no name.
+    pub fn name(&self) -> Result<Option<Reference>> {
+        match self {
+            Self::File(file) => {
+                let Some(text) = file.reference.as_deref() else { return Ok(None) };
+                let reference = Reference::parse(text)?;
+                match reference.digest() {
+                    Some(_) => Err(Error::invalid("a new name has a tag, not a digest: NAME:TAG")),
+                    None => Ok(Some(reference.with_default_tag())),
+                }
+            }
+            Self::Registry(reference) => Ok(reference.digest().is_none().then(|| reference.clone().with_default_tag())),
         }
     }
 
@@ -84,8 +130,16 @@ impl Location {
     pub fn accepts(&self, options: &WriteOptions) -> Result<Accepts> {
         match self {
             Self::File(file) => file.accepts(options),
+            Self::Registry(_) => Ok(registry::accepts()),
         }
     }
+}
+
+/// Parses what is not a file.
+fn parse_remote(text: &str) -> Result<Option<Location>> {
+    let Some(reference) = text.strip_prefix(REGISTRY) else { return Ok(None) };
+    let reference = Reference::parse(reference).map_err(|error| Error::from(error).frame(text.escape_debug()))?;
+    Ok(Some(Location::Registry(reference)))
 }
 
 /// As people write it, without the name of an image.
@@ -93,6 +147,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file) => write!(f, "{}", file.path.display()),
+            Self::Registry(reference) => write!(f, "{REGISTRY}{}", reference.familiar()),
         }
     }
 }
@@ -116,6 +171,7 @@ pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result
             let pick = pick(file.reference.as_deref())?;
             format::open(file, &opening(pick.as_ref()), options.spool_dir.as_deref())
         }
+        Location::Registry(reference) => registry::open(reference, &options.access.registry, &opening(None)),
     }
 }
 
@@ -123,8 +179,9 @@ pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result
 ///
 /// # Errors
 /// [`ErrorKind::Exists`](crate::ErrorKind::Exists) when something is there that may not be replaced, or what the system says.
-pub fn create(location: &Location, options: &WriteOptions, replace: bool, ctx: &Context) -> Result<Box<dyn Sink>> {
+pub fn create(location: &Location, options: &WriteOptions, replace: bool, access: &Access, ctx: &Context) -> Result<Box<dyn Sink>> {
     match location {
         Location::File(file) => format::create(file, options, replace, ctx),
+        Location::Registry(reference) => Ok(Box::new(registry::RegistrySink::create(reference, &access.registry, ctx))),
     }
 }

@@ -185,6 +185,17 @@ impl Reference {
         self
     }
 
+    /// The same repository under a tag alone; `None` when that is no tag.
+    pub fn with_tag(&self, tag: &str) -> Option<Self> {
+        is_bare_name(tag).then(|| Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+    }
+
+    /// The same reference without a digest.
+    #[must_use]
+    pub fn without_digest(&self) -> Self {
+        Self { digest: None, ..self.clone() }
+    }
+
     /// The shortest form of registry and repository, as Docker's `familiarizeName` gives it: `kitchen`, `user/app`.
     pub fn familiar_repository(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {

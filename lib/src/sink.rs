@@ -10,7 +10,7 @@ use crate::catalog::{Known, Legacy, Lineage, Name};
 use crate::compress::Compression;
 use crate::context::Cancel;
 use crate::digest::{DiffId, Digest};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reference::Reference;
 use crate::spec::{Config, Descriptor, Index, Raw};
 
@@ -248,6 +248,25 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// When the output cannot be written.
     fn begin(&mut self, expected: Expected, cancel: &Cancel) -> Result<Vec<usize>>;
+
+    /// Whether the destination has blob number `blob` of [`Expected::blobs`] already, or can take it over from the repository `origin` that it
+    /// comes from. Asked before a blob that is copied as it is; what is held is neither read nor put.
+    ///
+    /// # Errors
+    /// When the destination cannot be asked.
+    fn held(&self, _blob: usize, _origin: Option<&Reference>) -> Result<Option<Written>> {
+        Ok(None)
+    }
+
+    /// Whether a blob whose writer failed so may be put once more, from its beginning.
+    fn again(&self, _blob: usize, _error: &Error) -> bool {
+        false
+    }
+
+    /// How many blobs are best written side by side, where it is not processors that whoever writes waits for.
+    fn parallel(&self) -> usize {
+        0
+    }
 
     /// Begins blob number `blob` of [`Expected::blobs`]. May be called from any thread, once for each.
     ///

@@ -6,10 +6,11 @@ use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::catalog::{ATTESTS, BlobId, Catalog, Content, ImageId, Node, Root, best, list};
+use crate::catalog::{BlobId, Catalog, Content, ImageId, Node, Root, best, list};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::spec::{Descriptor, Platform};
+use crate::reference::Reference;
+use crate::spec::Platform;
 
 /// Something to read images from. Opening it has read its metadata, once; what follows are pulls on blobs that the catalog names.
 pub trait Source: Send + Sync {
@@ -29,6 +30,16 @@ pub trait Source: Send + Sync {
 
     /// What it is and where, for messages.
     fn describe(&self) -> String;
+
+    /// The repository of a registry that a blob comes from: another of the same registry may take it over without moving a byte.
+    fn repository(&self, _blob: BlobId) -> Option<&Reference> {
+        None
+    }
+
+    /// How many blobs are best read side by side, where it is not processors that whoever reads waits for.
+    fn parallel(&self) -> usize {
+        0
+    }
 
     /// Bytes that had to be kept in a temporary file, because the input can be read only once or is compressed as a whole.
     fn spooled(&self) -> u64 {
@@ -61,56 +72,6 @@ impl Pick {
         }
         rest.parse().map(Self::Digest).map_err(|e| Error::invalid(e).hint("after @ comes a position from 0 or a digest"))
     }
-}
-
-/// Which platforms of an index are wanted. Sources to which every manifest is a round trip leave the others unread.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Wanted {
-    /// All of them.
-    #[default]
-    All,
-    /// What runs best on this one.
-    Best(Platform),
-    /// What runs best on each of these, and what attests it.
-    Each(Vec<Platform>),
-}
-
-impl Wanted {
-    /// Which entries of an index are read: those that are wanted, and those that do not say their platform.
-    pub(crate) fn of(&self, entries: &[Descriptor]) -> Vec<bool> {
-        let wanted: &[Platform] = match self {
-            Self::All => return vec![true; entries.len()],
-            Self::Best(platform) => std::slice::from_ref(platform),
-            Self::Each(platforms) => platforms,
-        };
-        let stated = |entry: &Descriptor| entry.platform.clone().filter(|platform| !platform.is_unknown());
-        let mut read: Vec<bool> = entries.iter().map(|entry| entry.platform.is_none()).collect();
-        for wanted in wanted {
-            let scores = entries.iter().enumerate().rev().filter_map(|(at, entry)| Some((stated(entry)?.score(wanted)?, at)));
-            if let Some((_, at)) = scores.max_by_key(|(score, _)| *score) {
-                read[at] = true;
-            }
-            let exact = entries.iter().map(|entry| stated(entry).is_some_and(|platform| platform.matches(wanted)));
-            exact.enumerate().filter(|(_, exact)| *exact).for_each(|(at, _)| read[at] = true);
-        }
-        // The only one is what is meant, unless a platform is asked for; then this is seen when it is chosen.
-        if let ([only], false) = (images(entries).as_slice(), read.contains(&true)) {
-            read[*only] = true;
-        }
-        if matches!(self, Self::Each(_)) {
-            let chosen: Vec<_> = entries.iter().zip(&read).filter(|(_, read)| **read).map(|(entry, _)| entry.digest.to_string()).collect();
-            for (entry, read) in entries.iter().zip(&mut read) {
-                *read |= entry.annotation(ATTESTS).is_some_and(|attested| chosen.iter().any(|digest| digest == attested));
-            }
-        }
-        read
-    }
-}
-
-/// The entries of an index that state a platform to run on.
-fn images(entries: &[Descriptor]) -> Vec<usize> {
-    let is_image = |entry: &Descriptor| entry.platform.as_ref().is_some_and(|platform| !platform.is_unknown());
-    entries.iter().enumerate().filter(|(_, entry)| is_image(entry)).map(|(at, _)| at).collect()
 }
 
 /// The images of the one entry of a catalog, each once.
@@ -246,6 +207,15 @@ impl Source for Joined {
     fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {
         let (source, blob) = self.locate(blob);
         source.file(blob)
+    }
+
+    fn repository(&self, blob: BlobId) -> Option<&Reference> {
+        let (source, blob) = self.locate(blob);
+        source.repository(blob)
+    }
+
+    fn parallel(&self) -> usize {
+        self.sources.iter().map(|source| source.parallel()).max().unwrap_or(0)
     }
 
     fn describe(&self) -> String {

@@ -9,7 +9,7 @@ use longshore_testkit::images::{Archive, Image, Layer, Layout};
 use crate::context::Context;
 use crate::error::Result;
 use crate::format::WriteOptions;
-use crate::location::{Location, OpenOptions, create, open};
+use crate::location::{Access, Location, OpenOptions, create, open};
 use crate::plan::{ConvertOptions, Plan, convert};
 use crate::run::{Report, run};
 use crate::sink::Accepts;
@@ -62,7 +62,7 @@ pub(crate) fn copy(source: &dyn Source, to: &str, ctx: &Context) -> Result<Repor
 /// Converts with options.
 pub(crate) fn copy_as(source: &dyn Source, to: &str, options: &ConvertOptions, ctx: &Context) -> Result<Report> {
     let to = Location::parse_destination(to)?;
-    let sink = create(&to, &WriteOptions::default(), true, ctx)?;
+    let sink = create(&to, &WriteOptions::default(), true, &Access::default(), ctx)?;
     let plan: Plan = convert(source.catalog(), &to.accepts(&WriteOptions::default())?, options)?;
     run(&plan, source, sink, ctx)
 }

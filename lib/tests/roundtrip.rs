@@ -12,7 +12,7 @@ use longshore::Result;
 use longshore::catalog::{BlobId, Catalog};
 use longshore::context::Context;
 use longshore::format::{DIALECTS, WriteOptions};
-use longshore::location::{Location, OpenOptions, create, open};
+use longshore::location::{Access, Location, OpenOptions, create, open};
 use longshore::plan::{Compress, ConvertOptions, convert};
 use longshore::source::Source;
 use longshore_testkit::facts::{Facts, Packing, facts};
@@ -90,7 +90,7 @@ fn copy(source: &dyn Source, format: &str, dialect: usize, to: &Path, compress: 
     let ctx = Context::new(threads, to.parent().unwrap().to_owned());
     let options = WriteOptions { dialect: DIALECTS[dialect] };
     let to = Location::parse_destination(&format!("{format}:{}", to.display()))?;
-    let sink = create(&to, &options, false, &ctx)?;
+    let sink = create(&to, &options, false, &Access::default(), &ctx)?;
     let plan = convert(source.catalog(), &to.accepts(&options)?, &ConvertOptions { compress, ..ConvertOptions::default() })?;
     longshore::run::run(&plan, source, sink, &ctx).map(drop)
 }

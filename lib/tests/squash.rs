@@ -9,7 +9,7 @@ use longshore::catalog::ImageId;
 use longshore::context::Context;
 use longshore::export::export;
 use longshore::format::WriteOptions;
-use longshore::location::{Location, OpenOptions, create, open};
+use longshore::location::{Access, Location, OpenOptions, create, open};
 use longshore::plan::{ConvertOptions, Keep, Squash, convert};
 use longshore::transport::{Destination, Output};
 use longshore_testkit::facts::{Packing, facts, unpack};
@@ -40,7 +40,8 @@ fn squashed(dir: &Path, kept: usize, to: &str, ctx: &Context) -> Vec<u8> {
     let squash = Squash { keep: Keep::First(kept), created: None, suffix: None };
     let options = ConvertOptions { squash: Some(squash), ..ConvertOptions::default() };
     let plan = convert(source.catalog(), &to.accepts(&write).unwrap(), &options).unwrap();
-    longshore::run::run(&plan, source.as_ref(), create(&to, &write, true, ctx).unwrap(), ctx).unwrap_or_else(|error| panic!("{error}"));
+    longshore::run::run(&plan, source.as_ref(), create(&to, &write, true, &Access::default(), ctx).unwrap(), ctx)
+        .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(facts(to.path().unwrap()).only().diff_ids.len(), kept + 1);
     let written = open(&Location::parse_source(to.path().unwrap().to_str().unwrap()).unwrap(), &OpenOptions::default(), ctx).unwrap();
     let mut stored = Vec::new();

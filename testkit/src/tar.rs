@@ -222,7 +222,9 @@ fn number(field: &[u8]) -> i64 {
         let sign = if field[0] & 0x40 == 0 { 0 } else { -1 };
         return field[1..].iter().fold(sign, |sum, &byte| sum << 8 | i64::from(byte));
     }
-    let text = String::from_utf8_lossy(until_nul(field)).trim().to_owned();
+    // As Go does: spaces and NULs at both ends say nothing.
+    let text = String::from_utf8_lossy(field).trim_matches([' ', '\0']).to_owned();
+    let text = String::from_utf8_lossy(until_nul(text.as_bytes())).into_owned();
     if text.is_empty() { 0 } else { i64::from_str_radix(&text, 8).unwrap() }
 }
 

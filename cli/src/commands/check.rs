@@ -51,7 +51,7 @@ pub(super) fn run(mut job: Job<'_>, args: &CheckArgs) -> anyhow::Result<Outcome>
 }
 
 fn check(job: &mut Job<'_>, location: &Location, name: &str) -> anyhow::Result<Checked> {
-    let source = match location::open(location, &reading(true), &job.context) {
+    let source = match location::open(location, &reading(job, true), &job.context) {
         Ok(source) => source,
         Err(error) if is_finding(&error, location) => {
             let (text, file) = (error.to_string(), format!("{location}: "));

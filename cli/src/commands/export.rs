@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use longshore::catalog::Wanted;
 use longshore::context::Silent;
 use longshore::export::{Exported, export, export_to};
 use longshore::location::{self, OpenOptions};
@@ -52,7 +53,8 @@ pub(super) fn run(mut job: Job<'_>, args: &ExportArgs) -> anyhow::Result<()> {
 fn open(job: &mut Job<'_>, args: &ExportArgs, spool_dir: Option<&Path>) -> anyhow::Result<Arc<dyn Source>> {
     let from = options::source(&args.source)?;
     job.context.progress = options::progress(job.global, Work { tasks: 1, bytes: None });
-    let opening = OpenOptions { spool_dir: spool_dir.map(Path::to_owned), ..OpenOptions::default() };
+    let wanted = Wanted::Best(args.platform.clone().unwrap_or_else(Platform::host));
+    let opening = OpenOptions { spool_dir: spool_dir.map(Path::to_owned), wanted, access: job.access.clone(), ..OpenOptions::default() };
     Ok(location::open(&from, &opening, &job.context)?)
 }
 

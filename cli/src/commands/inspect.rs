@@ -13,7 +13,7 @@ use crate::{console, document, options};
 
 pub(super) fn run(job: &Job<'_>, args: &InspectArgs) -> anyhow::Result<()> {
     let location = options::source(&args.source)?;
-    let source = location::open(&location, &reading(false), &job.context)?;
+    let source = location::open(&location, &reading(job, false), &job.context)?;
     if args.raw {
         let bytes = raw(source.catalog(), args.config).map_err(|error| error.frame(source.describe()))?;
         console::print_bytes(bytes)?;

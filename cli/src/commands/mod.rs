@@ -9,18 +9,20 @@ mod edit;
 mod export;
 mod formats;
 mod inspect;
+mod login;
 mod ls;
 mod man;
 mod rebase;
 mod save;
 mod squash;
+mod tags;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use longshore::catalog::ImageId;
+use longshore::catalog::{ImageId, Wanted};
 use longshore::context::{Context, Silent};
-use longshore::location::{self, Location, OpenOptions};
+use longshore::location::{self, Access, Location, OpenOptions};
 use longshore::plan::{self, ConvertOptions};
 use longshore::run;
 use longshore::source::{Source, join, one_image};
@@ -31,18 +33,21 @@ use crate::console::{self, Console};
 use crate::progress::Work;
 use crate::report::{self, ReportFile, Summary};
 use crate::signals::Signals;
-use crate::{Outcome, options};
+use crate::{Outcome, access, options};
 
 /// What every command gets.
 struct Job<'a> {
     global: &'a Global,
     console: Console,
     context: Context,
+    access: Access,
 }
 
 /// Does what the command line says.
 pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::Result<Outcome> {
-    let job = Job { global: &args.global, console: *console, context: options::context(&args.global, signals)? };
+    let context = options::context(&args.global, signals)?;
+    let access = access::resolve(&args.registry, &context)?;
+    let job = Job { global: &args.global, console: *console, context, access };
     match &args.command {
         Command::Assemble(assemble) => assemble::run(job, assemble)?,
         Command::Check(check) => return check::run(job, check),
@@ -53,11 +58,14 @@ pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::
         Command::Export(export) => export::run(job, export)?,
         Command::Formats(formats) => formats::run(formats)?,
         Command::Inspect(inspect) => inspect::run(&job, inspect)?,
+        Command::Login(login) => login::login(&job, login)?,
+        Command::Logout(logout) => login::logout(&job, logout)?,
         Command::Ls(ls) => ls::run(&job, ls)?,
         Command::Man(man) => man::run(man)?,
         Command::Rebase(rebase) => rebase::run(job, rebase)?,
         Command::Save(save) => save::run(job, save)?,
         Command::Squash(squash) => squash::run(job, squash)?,
+        Command::Tags(tags) => tags::run(&job, tags)?,
     }
     Ok(Outcome::Done)
 }
@@ -85,14 +93,14 @@ fn write(
     let report_file = report_path.map(|path| ReportFile::create(path, from.iter().chain([to]))).transpose()?;
 
     // Before anything is read: an output that exists, or cannot be, fails at once.
-    let sink = if args.dry_run { None } else { Some(location::create(to, &write, args.force, &job.context)?) };
-    let opening = options::open(args, from, to);
+    let sink = if args.dry_run { None } else { Some(location::create(to, &write, args.force, &job.access, &job.context)?) };
+    let accepts = to.accepts(&write)?;
+    let opening = OpenOptions { access: job.access.clone(), wanted: how.wanted(&accepts), ..options::open(args, from, to) };
     // What can be read only once is copied first, and that may take long.
     job.context.progress = options::progress(job.global, Work { tasks: from.len(), bytes: None });
     let source = open(&job, &opening)?;
     job.context.progress = Arc::new(Silent);
 
-    let accepts = to.accepts(&write)?;
     let plan = plan::convert(source.catalog(), &accepts, how);
     let plan = plan.map_err(|error| error.frame(source.describe()))?;
     let Some(sink) = sink else {
@@ -124,12 +132,14 @@ fn write(
 
 /// The image of a source that is looked into.
 fn looked_into(job: &Job<'_>, text: &str, platform: Option<&Platform>) -> anyhow::Result<(Arc<dyn Source>, ImageId)> {
-    let source = location::open(&options::source(text)?, &reading(false), &job.context)?;
+    let wanted = Wanted::Best(platform.cloned().unwrap_or_else(Platform::host));
+    let opening = OpenOptions { wanted, ..reading(job, false) };
+    let source = location::open(&options::source(text)?, &opening, &job.context)?;
     let image = one_image(source.as_ref(), platform, &Platform::host())?;
     Ok((source, image))
 }
 
 /// How `inspect` and `check` open.
-fn reading(keep_going: bool) -> OpenOptions {
-    OpenOptions { keep_going, missing_layers: !keep_going, ..OpenOptions::default() }
+fn reading(job: &Job<'_>, keep_going: bool) -> OpenOptions {
+    OpenOptions { keep_going, missing_layers: !keep_going, access: job.access.clone(), ..OpenOptions::default() }
 }

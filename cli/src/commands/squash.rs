@@ -34,7 +34,7 @@ fn keep(job: &Job<'_>, args: &SquashArgs) -> anyhow::Result<Keep> {
         return Ok(Keep::First(count));
     }
     let location = options::source(from)?;
-    let opening = OpenOptions { missing_layers: true, ..OpenOptions::default() };
+    let opening = OpenOptions { missing_layers: true, access: job.access.clone(), ..OpenOptions::default() };
     let base = location::open(&location, &opening, &job.context).map_err(|error| error.frame("--from"))?;
     let images = base.catalog().images.iter();
     let layers: Vec<Vec<DiffId>> = images.map(|image| image.layers.iter().map(|layer| layer.diff_id).collect()).collect();

@@ -26,6 +26,7 @@ use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Layer, Lineage, Node
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, Result};
 use crate::limits::Limits;
+use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::{Config, Descriptor, JsonLimits, Manifest, Object, Platform, Raw};
 
@@ -320,6 +321,15 @@ impl Source for Composed {
     fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {
         let (source, blob) = self.locate(blob);
         source.file(blob)
+    }
+
+    fn repository(&self, blob: BlobId) -> Option<&Reference> {
+        let (source, blob) = self.locate(blob);
+        source.repository(blob)
+    }
+
+    fn parallel(&self) -> usize {
+        self.sources.iter().map(|source| source.parallel()).max().unwrap_or(0)
     }
 
     fn describe(&self) -> String {

@@ -204,6 +204,9 @@ impl Tree {
             }
             return Ok(());
         }
+        if placed.kind == Kind::Symlink && placed.link.is_empty() {
+            return Err(found(Finding::LinkToNothing { path }));
+        }
         let target = if placed.kind == Kind::HardLink { Some(self.link_target(&path, &placed.link)?) } else { None };
         let (parent, moved) = self.walk(above, Some(&path))?;
         let parent = parent.expect("what is missing was made");

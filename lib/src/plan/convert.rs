@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::select::{Selected, images, select};
 use super::squash::{self, Squash};
 use super::{LayerPlan, MergePlan, Plan, PlannedBlob, PlannedImage, PlannedLayer, PlannedNode, PlannedRoot, source_digest};
-use crate::catalog::{ATTESTS, BlobId, Catalog, Content, Image, ImageId, Known, Name, Node, keys};
+use crate::catalog::{ATTESTS, BlobId, Catalog, Content, Image, ImageId, Known, Name, Node, Wanted, keys};
 use crate::catalog::{IMAGE_NAME, REF_NAME};
 use crate::compress::{Compression, Encoding};
 use crate::digest::{DiffId, Digest};
@@ -14,6 +14,18 @@ use crate::error::{Context as _, Error, Result};
 use crate::reference::Reference;
 use crate::sink::{Accepts, DefaultCompress, ManifestTypes, Names};
 use crate::spec::{Config, History, LayerFamily, ManifestKind, Object, Platform, Raw};
+
+impl ConvertOptions {
+    /// Which platforms a plan for such a destination will want.
+    pub fn wanted(&self, accepts: &Accepts) -> Wanted {
+        match &self.platforms {
+            Platforms::Only(wanted) if wanted.len() == 1 => Wanted::Best(wanted[0].clone()),
+            Platforms::Only(wanted) => Wanted::Each(wanted.clone()),
+            Platforms::Default if !accepts.indexes => Wanted::Best(self.host.clone()),
+            Platforms::All | Platforms::Default => Wanted::All,
+        }
+    }
+}
 
 /// What happens to names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

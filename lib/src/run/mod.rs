@@ -47,6 +47,8 @@ pub struct Report {
     pub bytes_read: u64,
     /// Stored bytes written for layers and other blobs.
     pub bytes_written: u64,
+    /// Blobs that the destination had already, or took over from elsewhere: they were neither read nor written.
+    pub blobs_held: usize,
     /// Bytes of the output, where that is one file.
     pub size: Option<u64>,
     /// Digests of stored bytes that were found right.
@@ -114,7 +116,8 @@ pub fn run(plan: &Plan, source: &dyn Source, mut sink: Box<dyn Sink>, ctx: &Cont
         manifests: sealed.roots.iter().map(|root| root.descriptor.digest.to_string()).collect(),
         blobs: written.len(),
         bytes_read: counts.read,
-        bytes_written: written.iter().map(|blob| blob.size).sum(),
+        bytes_written: written.iter().map(|blob| blob.size).sum::<u64>() - counts.bytes_held,
+        blobs_held: counts.held,
         size: committed.size,
         digests_verified: counts.digests,
         diff_ids_verified: counts.diff_ids,
@@ -165,12 +168,13 @@ fn move_blobs(
     let as_laid_out = sink.begin(expected, &cancel).context(|| format!("writing {destination}"))?;
 
     let sink = &*sink;
+    let lanes = source.parallel().max(sink.parallel());
     let order = order(plan, sink.order(), sized, as_laid_out);
     let next = AtomicUsize::new(0);
     let guessed_wrong = AtomicBool::new(false);
     let results: Vec<Mutex<Option<BlobResult>>> = plan.blobs.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
-        for _ in 0..ctx.pool.threads().min(plan.blobs.len()) {
+        for _ in 0..ctx.pool.threads().max(lanes).min(plan.blobs.len()) {
             scope.spawn(|| {
                 while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let guess = guesses[*at].map(|guess| (guess, &guessed_wrong));

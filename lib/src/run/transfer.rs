@@ -23,6 +23,9 @@ pub(crate) struct Counts {
     pub(crate) read: u64,
     pub(crate) digests: usize,
     pub(crate) diff_ids: usize,
+    /// Blobs that the destination had already, and their bytes.
+    pub(crate) held: usize,
+    pub(crate) bytes_held: u64,
 }
 
 impl Counts {
@@ -30,6 +33,8 @@ impl Counts {
         self.read += other.read;
         self.digests += other.digests;
         self.diff_ids += other.diff_ids;
+        self.held += other.held;
+        self.bytes_held += other.bytes_held;
     }
 }
 
@@ -48,9 +53,21 @@ pub(crate) struct Transfer<'a> {
 
 impl Transfer<'_> {
     pub(crate) fn run(&self) -> Result<(Written, Counts)> {
+        loop {
+            match self.attempt() {
+                Err(error) if self.sink.again(self.task, &error) => self.cancel.poll()?,
+                done => return done,
+            }
+        }
+    }
+
+    fn attempt(&self) -> Result<(Written, Counts)> {
         let Self { planned, .. } = self;
         if let LayerPlan::Merge(plan) = &planned.action {
             return self.merge(plan);
+        }
+        if let Some(done) = self.held()? {
+            return Ok(done);
         }
         self.ctx.progress.begin(self.task, &planned.label, planned.known.size);
         let stored = Stored::open(self.source, planned.blob, planned.known.clone(), self.task, self.ctx, self.cancel)?;
@@ -68,6 +85,18 @@ impl Transfer<'_> {
         writer.finish(&written)?;
         self.ctx.progress.end(self.task);
         Ok((written, counts))
+    }
+
+    /// What the destination has of a blob that does not change.
+    fn held(&self) -> Result<Option<(Written, Counts)>> {
+        if self.planned.action != LayerPlan::Copy || self.planned.known.digest.is_none() {
+            return Ok(None);
+        }
+        let held = self.sink.held(self.task, self.source.repository(self.planned.blob))?;
+        Ok(held.map(|held| {
+            let counts = Counts { held: 1, bytes_held: held.size, ..Counts::default() };
+            (self.written(held.digest, held.size, self.planned.compression), counts)
+        }))
     }
 
     /// Several layers as one.
@@ -261,7 +290,7 @@ impl<'a> Stored<'a> {
         while self.next_chunk()?.is_some() {}
         let digest = self.digest.finish();
         agrees(&self.known, &digest, self.size)?;
-        let counts = Counts { read: self.size, digests: usize::from(self.known.digest.is_some()), diff_ids: 0 };
+        let counts = Counts { read: self.size, digests: usize::from(self.known.digest.is_some()), ..Counts::default() };
         Ok((digest, self.size, counts))
     }
 }

@@ -59,6 +59,11 @@ pub enum Finding {
         /// The entry.
         path: RootPath,
     },
+    /// A symlink without a target, which no system can make.
+    LinkToNothing {
+        /// The entry.
+        path: RootPath,
+    },
     /// A name that cannot be cleaned.
     Name {
         /// The name as it stands in the archive.
@@ -93,6 +98,7 @@ impl fmt::Display for Finding {
             Self::BelowFile { path, file } => write!(f, "entry `{path}` lies below `{file}`, expected a directory there, found a file"),
             Self::BelowWhiteout { path } => write!(f, "entry `{path}` lies below a whiteout, expected whiteouts to be files"),
             Self::LinkToDirectory { path, target } => write!(f, "hard link `{path}` points to the directory `{target}`, expected a file"),
+            Self::LinkToNothing { path } => write!(f, "symlink `{path}` points to nothing, expected a target"),
             Self::LinkToSelf { path } => write!(f, "hard link `{path}` points to itself, expected another name"),
             Self::Name { path, error } => write!(f, "entry name `{}` {error}", escape_bytes(path)),
             Self::Root { path } => write!(f, "entry `{}` is the root of the layer, expected a directory", escape_bytes(path)),
@@ -127,6 +133,9 @@ impl LayerChecker {
             && let Some(finding) = self.link(&path, &entry.link)
         {
             return Some(finding);
+        }
+        if entry.kind == Kind::Symlink && entry.link.is_empty() && !path.file_name().is_some_and(|name| name.starts_with(WHITEOUT)) {
+            return Some(Finding::LinkToNothing { path });
         }
         self.remember(&path, entry.kind);
         None
@@ -208,6 +217,7 @@ mod tests {
             (HardLink, "b", "/no/parent"),
             (File, ".wh.gone", ""),
             (Symlink, ".wh.link", "x"),
+            (Symlink, ".wh.nothing", ""),
             (File, "gone", ""),
             (File, "d/.wh..wh..opq", ""),
             (Directory, ".wh..wh.plnk", ""),
@@ -229,6 +239,7 @@ mod tests {
             (&[(File, "a/.wh..", "")], "whiteout `a/.wh..` removes nothing, expected a name after `.wh.`"),
             (&[(File, ".wh...", "")], "whiteout `.wh...` removes nothing, expected a name after `.wh.`"),
             (&[(File, ".wh.a/b", "")], "entry `.wh.a/b` lies below a whiteout, expected whiteouts to be files"),
+            (&[(Symlink, "d/a", "")], "symlink `d/a` points to nothing, expected a target"),
             (&[(HardLink, "a", "./a")], "hard link `a` points to itself, expected another name"),
             (&[(HardLink, "a", "../a")], "target `../a` of hard link `a` contains `..`, expected names below the root"),
             (&[(HardLink, "a", "")], "target `` of hard link `a` is empty"),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::catalog::{Catalog, Content, IMAGE_NAME, Name, Node, REF_NAME, Root};
+use crate::catalog::{Catalog, Content, IMAGE_NAME, Name, Node, REF_NAME, Root, Wanted};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::reference::Reference;
-use crate::source::{Pick, Wanted};
+use crate::source::Pick;
 
 /// How something is opened.
 #[derive(Debug)]

@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::format::WriteOptions;
-    use crate::location::{Location, create};
+    use crate::location::{Access, Location, create};
     use crate::plan::{ConvertOptions, convert};
     use crate::testing::{context, layout};
 
@@ -140,7 +140,7 @@ mod tests {
         let options = WriteOptions { dialect: by_name(dialect).unwrap() };
         let to = Location::parse_destination(&format!("docker-archive:{}/{dialect}.tar", dir.display())).unwrap();
         let plan = convert(source.catalog(), &to.accepts(&options).unwrap(), &ConvertOptions::default()).unwrap();
-        crate::run::run(&plan, source.as_ref(), create(&to, &options, true, &ctx).unwrap(), &ctx).unwrap();
+        crate::run::run(&plan, source.as_ref(), create(&to, &options, true, &Access::default(), &ctx).unwrap(), &ctx).unwrap();
         tar::read(&std::fs::read(to.path().unwrap()).unwrap())
     }
 

@@ -1,0 +1,75 @@
+//! How registries and engines are reached: what the command line says of it, and what the environment does.
+
+use std::env;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use longshore::context::Context;
+use longshore::error::Context as _;
+use longshore::http::{Proxies, Settings, TlsSettings};
+use longshore::location::Access;
+use longshore::registry::{self, Credential, CredentialFiles};
+use longshore::transport::read_small;
+
+use crate::Usage;
+use crate::args::RegistryArgs;
+
+/// Bytes of a file of certificates, or of a password.
+const MOST: u64 = 1 << 20;
+
+/// What the arguments and the environment come to.
+pub(crate) fn resolve(args: &RegistryArgs, ctx: &Context) -> anyhow::Result<Access> {
+    let read = |option: &str, path: &PathBuf| {
+        read_small(path, MOST, &ctx.cancel).map_err(|error| error.frame(option.to_owned())).map_err(anyhow::Error::from)
+    };
+    let ca = args.ca.as_ref().map(|path| read("--ca", path)).transpose()?;
+    let identity = match (&args.cert, &args.key) {
+        (Some(cert), Some(key)) => Some((read("--cert", cert)?, read("--key", key)?)),
+        _ => None,
+    };
+    let tls = TlsSettings { ca, identity, insecure: args.insecure, ..TlsSettings::default() };
+    let http = Settings { tls, proxies: proxies(), ..Settings::default() };
+    let credential = match &args.creds {
+        Some(credential) => Some(credential.clone()),
+        None if args.creds_stdin => Some(Credential::parse(&one_line()?).map_err(|error| Usage::new(format!("--creds-stdin: {error}")))?),
+        None => None,
+    };
+    let parallel = args.parallel.map_or_else(|| registry::Access::default().parallel, std::num::NonZeroUsize::get);
+    let registry = registry::Access { http, insecure: args.insecure, credential, files: credential_files(), parallel };
+    Ok(Access { registry: Arc::new(registry) })
+}
+
+/// The first line of standard input.
+pub(crate) fn one_line() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin().take(MOST).read_to_string(&mut text).map_err(longshore::Error::io).context(|| "standard input")?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The proxies that curl and Go programs heed; lower case beats upper case, as with curl.
+fn proxies() -> Proxies {
+    let value = |name: &str| {
+        let text = env::var(name.to_lowercase()).ok().filter(|text| !text.is_empty());
+        text.or_else(|| env::var(name).ok().filter(|text| !text.is_empty()))
+    };
+    Proxies { http: value("HTTP_PROXY"), https: value("HTTPS_PROXY"), no_proxy: value("NO_PROXY") }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Where docker, podman and skopeo keep logins. `$REGISTRY_AUTH_FILE` beats them all, as with podman.
+fn credential_files() -> CredentialFiles {
+    if let Some(only) = variable("REGISTRY_AUTH_FILE") {
+        return CredentialFiles { read: vec![only.clone()], write: Some(only) };
+    }
+    let home = variable("HOME");
+    let docker = variable("DOCKER_CONFIG").or_else(|| home.as_ref().map(|home| home.join(".docker")));
+    let docker = docker.map(|folder| folder.join("config.json"));
+    let below = |folder: &Path| folder.join("containers/auth.json");
+    let config = variable("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+    let read = [variable("XDG_RUNTIME_DIR").as_deref().map(below), config.as_deref().map(below), docker.clone()];
+    CredentialFiles { read: read.into_iter().flatten().collect(), write: docker }
+}

@@ -1,0 +1,62 @@
+//! Registries as sources and sinks: the [distribution-spec] 1.1 and Docker's registry API v2.
+//!
+//! ```text
+//! credentials   who the caller is             auth      challenges and tokens
+//! client        one registry: requests, refusals, what is tried again
+//! source        manifests and configs at open, blobs by download (resumed)
+//! sink          blobs by upload (skipped, mounted, whole, in chunks), manifests at commit
+//! ```
+//!
+//! A registry is format and transport in one. What comes from it is verified like everything else; what is specific is distrust of the
+//! line: anything may break off, be late, be repeated, or lead elsewhere.
+//!
+//! [distribution-spec]: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
+
+mod auth;
+mod client;
+mod credentials;
+mod download;
+mod manifests;
+mod referrers;
+mod retry;
+mod sink;
+mod source;
+mod tags;
+mod upload;
+
+use std::sync::Arc;
+
+pub use credentials::{Credential, CredentialFiles, Kept};
+
+pub(crate) use sink::{RegistrySink, accepts};
+pub(crate) use source::open;
+pub use tags::{login, tags};
+
+use crate::http;
+
+/// Blobs that are moved side by side, unless the caller says otherwise.
+const PARALLEL: usize = 4;
+
+/// How registries are reached, and as whom.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// TLS, proxies and time-outs.
+    pub http: http::Settings,
+    /// Whether servers without TLS, or with a certificate that nobody vouches for, are taken.
+    pub insecure: bool,
+    /// The caller's credentials for every registry that is asked for; they beat the files.
+    pub credential: Option<Credential>,
+    /// Where credentials are looked for.
+    pub files: CredentialFiles,
+    /// Blobs that are moved side by side.
+    pub parallel: usize,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { http: http::Settings::default(), insecure: false, credential: None, files: CredentialFiles::default(), parallel: PARALLEL }
+    }
+}
+
+/// Settings that clients share.
+pub(crate) type SharedAccess = Arc<Access>;

@@ -1,0 +1,170 @@
+//! What refers to an image: signatures, SBOMs, attestations.
+//!
+//! Three ways to find it, and all are tried: the referrers API of the distribution-spec 1.1; where a registry lacks it, the tag
+//! `sha256-<hex>`, under which clients keep the same index; and the tags of cosign, which end in `.sig`, `.att` and `.sbom`.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::auth::Scope;
+use super::client::{Call, Client, To};
+use super::manifests::{self, Fetched, fetch_if_there, media_type_of};
+use crate::catalog::{Content, Name, Node, Root};
+use crate::digest::Digest;
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::http::Method;
+use crate::reference::Reference;
+use crate::spec::media::OCI_INDEX;
+use crate::spec::{Descriptor, Index, JsonLimits, Manifest, Object, Raw};
+use crate::tree::{Opening, TreeReader};
+
+/// Pages of a list of referrers.
+const PAGES: usize = 100;
+
+/// The tag under which an index of referrers is kept: "`<algorithm>-<hex>`", cut to what a tag may have.
+fn fallback_tag(digest: &Digest) -> String {
+    let text = digest.to_string().replace(':', "-");
+    text[..text.len().min(128)].to_owned()
+}
+
+/// Adds what refers to what was read, and what refers to that.
+pub(super) fn add(client: &Arc<Client>, reference: &Reference, reader: &mut TreeReader<'_>, opening: &Opening<'_>) -> Result<()> {
+    let repository = reference.path();
+    let mut asked = HashSet::new();
+    let mut wanted: VecDeque<Digest> = VecDeque::new();
+    for root in &reader.catalog.roots {
+        collect(&reader.catalog, &root.node, &mut wanted);
+    }
+    let mut listed: HashSet<Digest> = wanted.iter().copied().collect();
+    while let Some(digest) = wanted.pop_front() {
+        if !asked.insert(digest) {
+            continue;
+        }
+        let mut found: Vec<(Option<String>, Descriptor)> =
+            list(client, repository, &digest, opening)?.into_iter().map(|descriptor| (None, descriptor)).collect();
+        for suffix in [".sig", ".att", ".sbom"] {
+            let tag = format!("{}{suffix}", fallback_tag(&digest));
+            if let Some(Fetched { media_type, digest, bytes }) = fetch_if_there(client, repository, &tag, opening.ctx.limits.manifest)? {
+                found.push((Some(tag), Descriptor::new(media_type, digest, bytes.len() as u64)));
+            }
+        }
+        for (tag, descriptor) in found {
+            if !listed.insert(descriptor.digest) && tag.is_none() {
+                continue;
+            }
+            let node = reader.node(&descriptor, 0).context(|| format!("what refers to {digest}"));
+            let Some(node) = reader.tolerate(node)? else { continue };
+            collect(&reader.catalog, &node, &mut wanted);
+            let name = tag.and_then(|tag| reference.with_tag(&tag)).map(Name::Reference);
+            reader.catalog.roots.push(Root { name, node });
+        }
+    }
+    Ok(())
+}
+
+fn collect(catalog: &crate::catalog::Catalog, node: &Node, to: &mut VecDeque<Digest>) {
+    to.extend(node.digest(catalog).copied().filter(|_| !matches!(node.content, Content::Unread)));
+    if let Content::Index { nodes, .. } = &node.content {
+        nodes.iter().for_each(|node| collect(catalog, node, to));
+    }
+}
+
+/// What the registry lists as referring to a digest.
+fn list(client: &Client, repository: &str, digest: &Digest, opening: &Opening<'_>) -> Result<Vec<Descriptor>> {
+    let limit = opening.ctx.limits.manifest;
+    let mut path = format!("/v2/{repository}/referrers/{digest}");
+    let scope = Scope::pull(repository);
+    let mut found = Vec::new();
+    for page in 0..PAGES {
+        let answer = client.ask(&Call::get(&path, &scope).headers(&[("accept", OCI_INDEX)]), limit)?;
+        // Older registries know no such thing: "a 404 means that the API is not supported".
+        if answer.status() != 200 || !is_index(&answer.bytes) {
+            if page > 0 || !matches!(answer.status(), 200 | 400 | 404 | 405 | 406) {
+                return Err(client.refusal(&answer));
+            }
+            let Some(kept) = fetch_if_there(client, repository, &fallback_tag(digest), limit)? else { return Ok(Vec::new()) };
+            return Ok(index(kept.bytes, opening)?.manifests.clone());
+        }
+        let next = next_page(&answer)?;
+        found.extend(index(answer.bytes, opening)?.manifests.iter().cloned());
+        match next {
+            Some(next) => path = next,
+            None => return Ok(found),
+        }
+    }
+    Err(Error::limit(format_args!("the list of what refers to {digest} has more than {PAGES} pages")))
+}
+
+fn is_index(bytes: &[u8]) -> bool {
+    media_type_of(bytes) == OCI_INDEX
+}
+
+fn index(bytes: Vec<u8>, opening: &Opening<'_>) -> Result<Raw<Index>> {
+    Raw::parse(bytes, &JsonLimits::manifest(&opening.ctx.limits)).map_err(|error| Error::from(error).frame("the list of referrers"))
+}
+
+/// Where a list goes on: `Link: </v2/…>; rel="next"`. It stays with the registry.
+pub(super) fn next_page(answer: &super::client::Answer) -> Result<Option<String>> {
+    let Some(link) = answer.head.headers("link").find(|link| link.replace([' ', '"'], "").contains("rel=next")) else { return Ok(None) };
+    let target = link.trim_start().strip_prefix('<').and_then(|rest| rest.split_once('>')).map(|(target, _)| target);
+    let target = target.ok_or_else(|| Error::invalid("the link to the next page cannot be read").frame(answer.url.authority()))?;
+    let next = answer.url.join(target)?;
+    if next.origin() != answer.url.origin() {
+        return Err(Error::new(ErrorKind::Denied, format!("the next page is on {}", next.authority())).frame(answer.url.authority()));
+    }
+    Ok(Some(next.path_and_query().to_owned()))
+}
+
+/// Notes in the index under the fallback tag that a manifest refers to another, for a registry that does not note that itself: "If the
+/// registry does not return the OCI-Subject header, the client MUST … update the referrers tag".
+pub(super) fn note(client: &Client, repository: &str, manifest: &[u8], digest: &Digest, limits: &crate::limits::Limits) -> Result<()> {
+    let Some((subject, entry)) = describe(manifest, digest, limits)? else { return Ok(()) };
+    // One that has the API answers, and needs no tag.
+    let (path, scope) = (format!("/v2/{repository}/referrers/{subject}"), Scope::push(repository));
+    let answer = client.ask(&Call::new(Method::Get, To::Path(&path), &scope), limits.manifest)?;
+    if answer.status() == 200 && is_index(&answer.bytes) {
+        return Ok(());
+    }
+    let tag = fallback_tag(&subject);
+    let mut index = match fetch_if_there(client, repository, &tag, limits.manifest)? {
+        Some(kept) => Object::parse(&kept.bytes)?,
+        None => {
+            let mut new = Object::new();
+            new.set("schemaVersion", 2).set("mediaType", OCI_INDEX);
+            new
+        }
+    };
+    let listed = index.get("manifests").and_then(|raw| serde_json::from_str::<Vec<serde_json::Value>>(raw.get()).ok());
+    let mut listed = listed.unwrap_or_default();
+    let text = digest.to_string();
+    if listed.iter().any(|listed| listed.get("digest").and_then(|digest| digest.as_str()) == Some(&text)) {
+        return Ok(());
+    }
+    listed.push(serde_json::from_slice(&entry.to_vec()).map_err(Error::invalid)?);
+    index.set("manifests", listed);
+    let bytes = index.to_vec();
+    manifests::put(client, repository, &tag, &bytes, &Digest::of(&bytes)).map(drop)
+}
+
+/// What a manifest refers to, and how the index lists it: with its type and annotations.
+fn describe(manifest: &[u8], digest: &Digest, limits: &crate::limits::Limits) -> Result<Option<(Digest, Object)>> {
+    let json = JsonLimits::manifest(limits);
+    let media_type = media_type_of(manifest);
+    let (subject, artifact_type, annotations) = if media_type == OCI_INDEX {
+        let index = Raw::<Index>::parse(manifest.to_vec(), &json).map_err(Error::from)?;
+        (index.subject.clone(), index.artifact_type.clone(), index.annotations.clone())
+    } else {
+        let parsed = Raw::<Manifest>::parse(manifest.to_vec(), &json).map_err(Error::from)?;
+        let kind = parsed.artifact_type.clone().or_else(|| Some(parsed.config.media_type.clone()));
+        (parsed.subject.clone(), kind, parsed.annotations.clone())
+    };
+    let Some(subject) = subject else { return Ok(None) };
+    let mut entry = Descriptor::new(media_type, *digest, manifest.len() as u64).edit();
+    if let Some(kind) = artifact_type {
+        entry.set("artifactType", kind);
+    }
+    if !annotations.is_empty() {
+        entry.set("annotations", annotations);
+    }
+    Ok(Some((subject.digest, entry)))
+}

@@ -1,0 +1,226 @@
+//! A repository of a registry as a sink: blobs first, manifests last, and the tag with the very last of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::auth::Scope;
+use super::client::Client;
+use super::upload::{CHUNK, Chunks, Stream, Uploads};
+use super::{SharedAccess, manifests, referrers};
+use crate::catalog::{Known, Name};
+use crate::compress::Compression;
+use crate::context::{Cancel, Context};
+use crate::digest::Digest;
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::http::Url;
+use crate::limits::Limits;
+use crate::pool::lock;
+use crate::reference::Reference;
+use crate::sink::{
+    Accepts, BlobWriter, Committed, DefaultCompress, Expected, ManifestTypes, Names, Order, Sealed, SealedRoot, Sink, Written,
+};
+
+/// How often a blob is begun anew that the registry lost.
+const ANEW: u32 = 3;
+
+/// What a registry can hold.
+pub(crate) fn accepts() -> Accepts {
+    Accepts {
+        format: "docker://",
+        several: true,
+        configs: true,
+        indexes: true,
+        artifacts: true,
+        annotations: true,
+        names: Names::Tagged,
+        manifests: ManifestTypes::Oci,
+        compressions: &[Compression::None, Compression::Gzip, Compression::Zstd],
+        default_compress: DefaultCompress::GzipPlain,
+        stored_digests: false,
+        configs_first: false,
+    }
+}
+
+/// Writes into one repository.
+pub(crate) struct RegistrySink {
+    client: Arc<Client>,
+    uploads: Arc<Uploads>,
+    reference: Reference,
+    parallel: usize,
+    limits: Limits,
+    expected: Vec<Known>,
+    /// Uploads that a registry began where it was asked to mount, by blob.
+    begun: Mutex<HashMap<usize, Url>>,
+    /// How often a blob was lost.
+    lost: Mutex<HashMap<usize, u32>>,
+}
+
+impl RegistrySink {
+    pub(crate) fn create(reference: &Reference, access: &SharedAccess, ctx: &Context) -> Self {
+        let client = Arc::new(Client::new(reference, access, ctx));
+        let (repository, scope) = (reference.path().to_owned(), Scope::push(reference.path()));
+        Self {
+            uploads: Arc::new(Uploads { client: Arc::clone(&client), repository, scope }),
+            client,
+            reference: reference.clone(),
+            parallel: access.parallel,
+            limits: ctx.limits.clone(),
+            expected: Vec::new(),
+            begun: Mutex::default(),
+            lost: Mutex::default(),
+        }
+    }
+
+    /// Asks for what is known before it is sent: the registry may have it here, or in the repository that it comes from.
+    fn look_for(&self, blob: usize, known: &Known, origin: Option<&Reference>) -> Result<Option<Written>> {
+        let (Some(digest), Some(size)) = (known.digest, known.size) else { return Ok(None) };
+        let here = || Some(Written { digest, size, diff_id: known.diff_id, compression: Compression::None });
+        if self.uploads.has(&digest, size)? {
+            return Ok(here());
+        }
+        let other = origin.filter(|origin| origin.domain() == self.reference.domain() && origin.path() != self.reference.path());
+        let Some(other) = other else { return Ok(None) };
+        match self.uploads.mount(&digest, other.path())? {
+            None => Ok(here()),
+            Some(url) => {
+                lock(&self.begun).insert(blob, url);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts a config where the registry lacks it.
+    fn put_config(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
+        if self.uploads.has(digest, bytes.len() as u64)? { Ok(()) } else { self.uploads.put(digest, bytes) }
+    }
+
+    /// The tag that a root gets; none is its digest.
+    fn tag<'a>(&self, root: &'a SealedRoot) -> Option<&'a str> {
+        match &root.name {
+            Some(Name::Reference(reference)) if self.reference.digest().is_none() => reference.tag(),
+            _ => None,
+        }
+    }
+
+    fn put_manifest(&self, reference: &str, bytes: &[u8], digest: &Digest) -> Result<()> {
+        let repository = self.reference.path();
+        let noted = manifests::put(&self.client, repository, reference, bytes, digest)?;
+        if !noted {
+            referrers::note(&self.client, repository, bytes, digest, &self.limits)?;
+        }
+        Ok(())
+    }
+
+    fn put_documents(&self, sealed: &Sealed) -> Result<()> {
+        let configs: Vec<&Digest> = sealed.images.iter().map(|image| image.config.digest()).collect();
+        let (configs, manifests): (Vec<_>, Vec<_>) = sealed.documents.iter().partition(|document| configs.contains(&&document.digest));
+        for config in configs {
+            self.put_config(&config.bytes, &config.digest).context(|| format!("config {}", config.digest))?;
+        }
+        for root in &sealed.roots {
+            let digest = &root.descriptor.digest;
+            if !manifests.iter().any(|manifest| manifest.digest == *digest) {
+                return Err(Error::unsupported("a registry holds no blob without a manifest").frame(digest));
+            }
+            if let Some(wanted) = self.reference.digest().filter(|wanted| *wanted != digest) {
+                return Err(Error::mismatch(format_args!("the manifest has digest {digest}, and the destination says {wanted}")));
+            }
+        }
+        // What others list comes before them; tags come when all that they lead to is there.
+        for manifest in &manifests {
+            let tags: Vec<_> =
+                sealed.roots.iter().filter(|root| root.descriptor.digest == manifest.digest).filter_map(|root| self.tag(root)).collect();
+            let by_digest = manifest.digest.to_string();
+            let references = if tags.is_empty() { vec![by_digest.as_str()] } else { tags };
+            for reference in references {
+                self.put_manifest(reference, &manifest.bytes, &manifest.digest).context(|| format!("manifest {reference}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for RegistrySink {
+    fn order(&self) -> Order {
+        Order::Any
+    }
+
+    fn begin(&mut self, expected: Expected, _cancel: &Cancel) -> Result<Vec<usize>> {
+        self.expected = expected.blobs.into_iter().map(|blob| blob.known).collect();
+        Ok((0..self.expected.len()).collect())
+    }
+
+    fn held(&self, blob: usize, origin: Option<&Reference>) -> Result<Option<Written>> {
+        let Some(known) = self.expected.get(blob) else { return Ok(None) };
+        self.look_for(blob, known, origin)
+    }
+
+    fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {
+        let way = match self.expected.get(blob).map(|known| (known.digest, known.size)) {
+            Some((Some(digest), Some(size))) if size > CHUNK as u64 => {
+                Way::Stream(Stream::new(&self.uploads, lock(&self.begun).remove(&blob), digest, size))
+            }
+            _ => Way::Chunks(Chunks::new(&self.uploads)),
+        };
+        Ok(Box::new(RegistryBlob { sink: self, blob, way }))
+    }
+
+    fn again(&self, blob: usize, error: &Error) -> bool {
+        error.kind() == ErrorKind::Unavailable && lock(&self.lost).get(&blob).is_some_and(|lost| *lost > 0 && *lost <= ANEW)
+    }
+
+    fn commit(self: Box<Self>, sealed: &Sealed) -> Result<Committed> {
+        self.put_documents(sealed)?;
+        Ok(Committed::default())
+    }
+
+    fn describe(&self) -> String {
+        format!("docker://{}", self.reference.familiar())
+    }
+
+    fn parallel(&self) -> usize {
+        self.parallel
+    }
+}
+
+/// One blob on its way.
+struct RegistryBlob<'a> {
+    sink: &'a RegistrySink,
+    blob: usize,
+    way: Way<'a>,
+}
+
+enum Way<'a> {
+    Chunks(Chunks<'a>),
+    Stream(Stream),
+}
+
+impl RegistryBlob<'_> {
+    /// Notes that it was the registry that failed: only then it makes sense to read the source once more.
+    fn note<T>(sink: &RegistrySink, blob: usize, done: Result<T>) -> Result<T> {
+        if let Err(error) = &done
+            && error.kind() == ErrorKind::Unavailable
+        {
+            *lock(&sink.lost).entry(blob).or_default() += 1;
+        }
+        done.map_err(|error| error.frame(format_args!("sending it to {}", sink.client.registry())))
+    }
+}
+
+impl BlobWriter for RegistryBlob<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let done = match &mut self.way {
+            Way::Chunks(chunks) => chunks.write(bytes),
+            Way::Stream(stream) => stream.write(bytes),
+        };
+        Self::note(self.sink, self.blob, done)
+    }
+
+    fn finish(self: Box<Self>, written: &Written) -> Result<()> {
+        let done = match self.way {
+            Way::Chunks(chunks) => chunks.finish(&written.digest, written.size),
+            Way::Stream(stream) => stream.finish(),
+        };
+        Self::note(self.sink, self.blob, done)
+    }
+}

@@ -1,0 +1,148 @@
+//! A repository of a registry as a source: its manifests and configs are read when it is opened, its blobs when they are asked for.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::auth::Scope;
+use super::client::{Call, Client};
+use super::download::BlobReader;
+use super::manifests::{Fetched, fetch, fetch_if_there};
+use super::{SharedAccess, referrers};
+use crate::catalog::{BlobId, Catalog, Name, Root};
+use crate::compress::{Compression, SNIFF, sniff};
+use crate::digest::{DiffId, Digest};
+use crate::error::{Context as _, Error, Result};
+use crate::reference::Reference;
+use crate::source::Source;
+use crate::spec::Descriptor;
+use crate::spec::media::{LayerCompression, LayerMedia, parse_layer_media};
+use crate::tree::{Opening, Role, Shelf, TreeReader};
+
+/// Opens the image or index that a reference leads to.
+pub(crate) fn open(reference: &Reference, access: &SharedAccess, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
+    let reference = reference.clone().with_default_tag();
+    let client = Arc::new(Client::new(&reference, access, opening.ctx));
+    let place = format!("docker://{}", reference.familiar());
+    read(client, &reference, access, opening).map(|source| Arc::new(source) as Arc<dyn Source>).context(|| place)
+}
+
+fn read(client: Arc<Client>, reference: &Reference, access: &SharedAccess, opening: &Opening<'_>) -> Result<RegistrySource> {
+    let repository = reference.path();
+    let wanted = match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.unwrap_or_default().to_owned(),
+    };
+    let top = fetch(&client, repository, &wanted, opening.ctx.limits.manifest)?;
+    let descriptor = Descriptor::new(top.media_type.clone(), top.digest, top.bytes.len() as u64);
+    let shelf = RepositoryShelf { client: &client, repository, top: Some(top) };
+    let mut reader = TreeReader::new(&shelf, opening);
+    let node = reader.node(&descriptor, 0)?;
+    let name = reference.tag().map(|_| Name::Reference(reference.without_digest()));
+    reader.catalog.roots.push(Root { name, node });
+    if opening.referrers {
+        referrers::add(&client, reference, &mut reader, opening)?;
+    }
+    let catalog = reader.catalog;
+    Ok(RegistrySource { client, reference: reference.clone(), catalog, parallel: access.parallel })
+}
+
+/// The documents and blobs of one repository.
+pub(super) struct RepositoryShelf<'a> {
+    client: &'a Arc<Client>,
+    repository: &'a str,
+    /// What was fetched to begin with.
+    top: Option<Fetched>,
+}
+
+impl Shelf for RepositoryShelf<'_> {
+    fn name(&self, role: Role, digest: &Digest) -> String {
+        match role {
+            Role::Blob => digest.to_string(),
+            Role::Manifest => format!("manifest {digest}"),
+        }
+    }
+
+    fn size(&self, _role: Role, descriptor: &Descriptor) -> Result<Option<u64>> {
+        // Foreign layers are where their URLs say.
+        let foreign = parse_layer_media(&descriptor.media_type).is_some_and(|media| media.foreign);
+        Ok((!foreign).then_some(descriptor.size))
+    }
+
+    fn read(&self, role: Role, descriptor: &Descriptor, limit: u64) -> Result<Option<Vec<u8>>> {
+        if descriptor.size > limit {
+            let size = descriptor.size;
+            return Err(Error::limit(format_args!("it has {size} bytes, more than the limit of {limit}")).frame(descriptor.digest));
+        }
+        if let Some(top) = self.top.as_ref().filter(|top| top.digest == descriptor.digest) {
+            return Ok(Some(top.bytes.clone()));
+        }
+        if role == Role::Manifest {
+            let fetched = fetch_if_there(self.client, self.repository, &descriptor.digest.to_string(), limit)?;
+            return Ok(fetched.map(|fetched| fetched.bytes));
+        }
+        let Descriptor { digest, size, .. } = descriptor;
+        let mut bytes = Vec::new();
+        BlobReader::new(Arc::clone(self.client), self.repository, digest, *size, 0).read_to_end(&mut bytes).map_err(Error::io)?;
+        Ok(Some(bytes))
+    }
+
+    fn compression(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Compression> {
+        match parse_layer_media(&layer.media_type) {
+            // A plain layer is its own diff ID: what says so and is not, is looked at.
+            Some(LayerMedia { compression: LayerCompression::Gzip, .. }) => Ok(Compression::Gzip),
+            Some(LayerMedia { compression: LayerCompression::Zstd, .. }) => Ok(Compression::Zstd),
+            Some(_) if layer.digest == diff_id.0 => Ok(Compression::None),
+            _ => {
+                let path = format!("/v2/{}/blobs/{}", self.repository, layer.digest);
+                let (scope, range) = (Scope::pull(self.repository), format!("bytes=0-{}", SNIFF - 1));
+                let (response, _) = self.client.once(&Call::get(&path, &scope).headers(&[("range", &range)]))?;
+                // A foreign layer may be elsewhere.
+                let mut head = Vec::with_capacity(SNIFF);
+                if matches!(response.status, 200 | 206) {
+                    response.body.take(SNIFF as u64).read_to_end(&mut head).map_err(Error::io)?;
+                }
+                sniff(&head).map_err(|error| Error::from(error).frame(layer.digest))
+            }
+        }
+    }
+}
+
+/// One image, index or artifact of a repository, and what refers to it.
+struct RegistrySource {
+    client: Arc<Client>,
+    reference: Reference,
+    catalog: Catalog,
+    parallel: usize,
+}
+
+impl Source for RegistrySource {
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
+        let known = &self.catalog.blob(blob).known;
+        let (Some(digest), Some(size)) = (known.digest, known.size) else {
+            return Err(Error::invalid("a blob of a registry has no digest"));
+        };
+        Ok(Box::new(BlobReader::new(Arc::clone(&self.client), self.reference.path(), &digest, size, from)))
+    }
+
+    fn file(&self, _blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {
+        None
+    }
+
+    fn describe(&self) -> String {
+        format!("docker://{}", self.reference.familiar())
+    }
+
+    fn repository(&self, _blob: BlobId) -> Option<&Reference> {
+        Some(&self.reference)
+    }
+
+    fn parallel(&self) -> usize {
+        self.parallel
+    }
+}
