@@ -296,6 +296,9 @@ pub struct RegistryOptions {
     pub password: bool,
     /// It speaks TLS, with a certificate for 127.0.0.1 that is in [`DockerRegistry::certificate`].
     pub tls: bool,
+    /// The certificate is one of an authority, which is what `openssl req -x509` makes by default, and so does who follows Docker's
+    /// documentation.
+    pub authority: bool,
 }
 
 impl DockerRegistry {
@@ -319,7 +322,7 @@ impl DockerRegistry {
             at("data").display()
         );
         if options.tls {
-            certify(&at("key.pem"), &at("cert.pem"))?;
+            certify(&at("key.pem"), &at("cert.pem"), options.authority)?;
             config += &format!("  tls:\n    certificate: {}\n    key: {}\n", at("cert.pem").display(), at("key.pem").display());
         }
         if options.password {
@@ -406,7 +409,7 @@ impl Drop for DockerRegistry {
 /// # Errors
 ///
 /// When openssl is missing or fails.
-pub fn certify(key: &Path, certificate: &Path) -> Result<(), String> {
+pub fn certify(key: &Path, certificate: &Path, authority: bool) -> Result<(), String> {
     let openssl = find("openssl").ok_or("openssl is not installed")?;
     let mut command = Command::new(openssl);
     command.args([
@@ -423,6 +426,7 @@ pub fn certify(key: &Path, certificate: &Path) -> Result<(), String> {
         "/CN=testkit",
     ]);
     command.args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout"]).arg(key).arg("-out").arg(certificate);
+    command.args(["-addext", if authority { "basicConstraints=critical,CA:TRUE" } else { "basicConstraints=critical,CA:FALSE" }]);
     let ran = run(command);
     if ran.code == Some(0) { Ok(()) } else { Err(format!("openssl makes no certificate: {}", ran.stderr.trim())) }
 }
@@ -449,7 +453,7 @@ mod tests {
         };
         let archive = format!("docker-archive:{}", crate::fixture("from/docker20-one.tar").display());
         for (password, tls) in [(false, false), (true, false), (false, true), (true, true)] {
-            let registry = match DockerRegistry::start(RegistryOptions { password, tls }) {
+            let registry = match DockerRegistry::start(RegistryOptions { password, tls, authority: false }) {
                 Ok(registry) => registry,
                 Err(why) => return skipped("testkit: docker-registry", &why),
             };

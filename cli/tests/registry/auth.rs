@@ -114,7 +114,7 @@ fn a_push_asks_for_what_it_needs() {
         let scene = guarded(auth.clone());
         scene.ok("--creds user:secret copy docker-archive:whole.tar docker://HOST/new:1");
         scene.ok("--creds user:secret copy docker://HOST/app:1 docker://HOST/mounted:1");
-        assert_eq!(scene.registry.manifest("mounted", "1"), scene.registry.manifest("app", "1"), "{auth:?}");
+        assert_eq!(scene.registry.digest("mounted", "1"), scene.registry.digest("app", "1"), "{auth:?}");
         assert_eq!(scene.count("PUT /v2/mounted/blobs/uploads/*"), 0, "{auth:?}: mounted");
     }
 }

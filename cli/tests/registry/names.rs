@@ -3,19 +3,24 @@
 use std::net::UdpSocket;
 
 use longshore_testkit::facts::facts;
-use longshore_testkit::images::{Image, Layout};
+use longshore_testkit::images::{Image, Layer, Layout, Packing};
 use longshore_testkit::peers::skipped;
 use longshore_testkit::registry::{Auth, Bearer, Fault, Registry, What};
 use serde_json::json;
 
 use super::{Scene, is_whole};
 
+fn packed(text: &str) -> Layer {
+    Layer::new(text).packed(Packing::Gzip)
+}
+
 /// A registry with multi:1 for two platforms and a third of a variant.
 fn multi(scene: &Scene) -> (Layout, String) {
     let mut layout = Layout::new();
     let platforms = ["linux/amd64", "linux/arm64", "linux/arm/v7"];
-    let manifests: Vec<_> =
-        platforms.map(|platform| layout.image(&Image::new("multi:1").platform(platform).layer(&format!("platform={platform}")))).into();
+    let manifests: Vec<_> = platforms
+        .map(|platform| layout.image(&Image::new("multi:1").platform(platform).with(packed(&format!("platform={platform}")))))
+        .into();
     let index = layout.index(&manifests);
     let digest = scene.registry.push_layout(&layout, &index, "multi", "1");
     (layout, digest)
@@ -51,14 +56,14 @@ fn an_index_is_copied_as_a_whole() {
     let scene = Scene::new();
     let (_, digest) = multi(&scene);
     scene.ok("copy --all-platforms docker://HOST/multi:1 docker://HOST/copied:1");
-    assert_eq!(scene.registry.manifest("copied", "1"), scene.registry.manifest("multi", "1"));
+    assert_eq!(scene.registry.digest("copied", "1"), scene.registry.digest("multi", "1"));
     assert_eq!(scene.count("PUT /v2/copied/manifests/*"), 4);
     let puts = scene.registry.asked("PUT /v2/copied/manifests/*");
     assert!(puts[3].target.ends_with("/1"), "the tag comes last: {:?}", puts.iter().map(|put| &put.target).collect::<Vec<_>>());
     scene.ok("copy --all-platforms docker://HOST/multi:1 oci:layout");
     assert_eq!(facts(&scene.env.path("layout")).roots, [digest.as_str()]);
     scene.ok("copy oci:layout docker://HOST/back:1 --all-platforms");
-    assert_eq!(scene.registry.manifest("back", "1"), scene.registry.manifest("multi", "1"));
+    assert_eq!(scene.registry.digest("back", "1"), scene.registry.digest("multi", "1"));
 }
 
 #[test]
@@ -68,7 +73,7 @@ fn a_digest_is_what_it_names() {
     assert_eq!(facts(&scene.env.path("out.tar")).essence(), facts(&scene.env.path("whole.tar")).essence());
     std::fs::remove_file(scene.env.path("out.tar")).unwrap();
     // The registry gives another manifest than was asked for.
-    let other = scene.registry.push_image(&Image::new("other:1").layer("b=2"), "app", "2");
+    let other = scene.registry.push_image(&Image::new("other:1").with(packed("b=2")), "app", "2");
     let (media_type, bytes) = scene.registry.manifest("app", "2").unwrap();
     scene.fault(Fault::on("GET|HEAD /v2/app/manifests/DIGEST", What::body(&media_type, bytes)).always());
     scene.fails("copy docker://HOST/app@DIGEST docker-archive:out.tar", &["DIGEST", &other, "expected"]);
@@ -87,13 +92,12 @@ fn images_of_docker_and_of_oci_are_taken() {
         }
     };
     let scene = Scene::new();
-    let packed = longshore_testkit::images::Layer::new("a=1").packed(longshore_testkit::facts::Packing::Gzip);
-    let image = Image::new("schema2:1").with(packed).edit_manifest(docker);
+    let image = Image::new("schema2:1").with(packed("a=1")).edit_manifest(docker);
     scene.registry.push_image(&image, "schema2", "1");
     scene.ok("copy docker://HOST/schema2:1 docker-archive:out.tar");
     assert_eq!(facts(&scene.env.path("out.tar")).images.keys().next(), Some(&image.id()));
     scene.ok("copy docker://HOST/schema2:1 docker://HOST/again:1");
-    assert_eq!(scene.registry.manifest("again", "1"), scene.registry.manifest("schema2", "1"));
+    assert_eq!(scene.registry.digest("again", "1"), scene.registry.digest("schema2", "1"));
     // An OCI manifest may be without a media type of its own.
     let image =
         Image::new("bare:1").layer("a=1").edit_manifest(|manifest| drop(manifest.as_object_mut().unwrap().shift_remove("mediaType")));
@@ -147,7 +151,9 @@ fn tags_are_listed_page_by_page() {
         let ran = scene.run("--creds user:secret tags HOST/app");
         assert!(ran.code.is_some() && scene.promises().is_empty(), "{name}: {:?}", scene.promises());
         assert!(scene.count("GET /v2/app/tags/list*") <= 10_000, "{name}");
-        assert!(name == "to another host" || ran.code == Some(1), "{name}: {}{}", ran.text(), ran.stderr);
+        let text = ran.text();
+        let listed: Vec<&str> = text.lines().collect();
+        assert!(ran.code == Some(1) || listed == ["1"], "{name}: {listed:?} {}", ran.stderr);
     }
     for (name, what) in [
         ("garbage", What::body("application/json", "{")),
@@ -213,7 +219,7 @@ fn referrers_come_along_on_demand() {
             assert!(other.manifest("signed", &signature).is_some() && other.manifest("signed", &cosign).is_some(), "{api} {other_api}");
             assert!(other.tags("signed").contains(&scene.fill("sha256-HEX.sig")), "{api} {other_api}: {:?}", other.tags("signed"));
             assert!(other_api || other.tags("signed").contains(&scene.fill("sha256-HEX")), "{api}: {:?}", other.tags("signed"));
-            assert_eq!(other.manifest("signed", "1"), scene.registry.manifest("app", "1"));
+            assert_eq!(other.digest("signed", "1"), scene.registry.digest("app", "1"));
         }
     }
 }

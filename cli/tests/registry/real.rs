@@ -27,7 +27,7 @@ fn kitchen(env: &TestEnv) {
 #[test]
 fn what_is_pushed_is_pulled_again() {
     for (password, tls) in [(false, false), (true, false), (false, true), (true, true)] {
-        let options = RegistryOptions { password, tls };
+        let options = RegistryOptions { password, tls, authority: false };
         let Some(registry) = start("registry: docker-registry", options) else { return };
         let (env, host, flags) = (env(), registry.host(), flags(&registry, options));
         kitchen(&env);
@@ -59,8 +59,18 @@ fn what_is_pushed_is_pulled_again() {
 }
 
 #[test]
+fn a_certificate_made_as_docker_documents_it_is_believed() {
+    let options = RegistryOptions { tls: true, authority: true, ..RegistryOptions::default() };
+    let Some(registry) = start("registry: certificate", options) else { return };
+    let (env, host, flags) = (env(), registry.host(), flags(&registry, options));
+    kitchen(&env);
+    env.fails(1, &format!("copy kitchen.tar docker://{host}/kitchen:1")).says(&[host, "certificate"]);
+    env.ok(&format!("{flags} copy kitchen.tar docker://{host}/kitchen:1"));
+}
+
+#[test]
 fn a_login_is_believed_by_others_and_theirs_by_us() {
-    let options = RegistryOptions { password: true, tls: false };
+    let options = RegistryOptions { password: true, ..RegistryOptions::default() };
     let Some(registry) = start("registry: login", options) else { return };
     let (env, host) = (env(), registry.host());
     kitchen(&env);

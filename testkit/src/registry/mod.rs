@@ -273,6 +273,11 @@ impl Registry {
         Some((manifest.media_type, manifest.bytes.to_vec()))
     }
 
+    /// The digest of a manifest, by tag or digest, if it is there.
+    pub fn digest(&self, repository: &str, reference: &str) -> Option<String> {
+        Some(self.shared.store.lock().unwrap().get(repository)?.manifest(reference)?.0)
+    }
+
     /// The tags of a repository.
     pub fn tags(&self, repository: &str) -> Vec<String> {
         self.shared.store.lock().unwrap().get(repository).map(|there| there.tags.keys().cloned().collect()).unwrap_or_default()
