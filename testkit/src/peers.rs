@@ -299,6 +299,8 @@ pub struct RegistryOptions {
     /// The certificate is one of an authority, which is what `openssl req -x509` makes by default, and so does who follows Docker's
     /// documentation.
     pub authority: bool,
+    /// It talks to those alone who show the certificate in [`DockerRegistry::client`].
+    pub client: bool,
 }
 
 impl DockerRegistry {
@@ -324,6 +326,10 @@ impl DockerRegistry {
         if options.tls {
             certify(&at("key.pem"), &at("cert.pem"), options.authority)?;
             config += &format!("  tls:\n    certificate: {}\n    key: {}\n", at("cert.pem").display(), at("key.pem").display());
+            if options.client {
+                certify(&at("client-key.pem"), &at("client.pem"), false)?;
+                config += &format!("    clientcas:\n      - {}\n", at("client.pem").display());
+            }
         }
         if options.password {
             std::fs::write(at("htpasswd"), Self::HTPASSWD).map_err(|e| e.to_string())?;
@@ -355,6 +361,11 @@ impl DockerRegistry {
     /// Where its certificate is, which nobody else has signed.
     pub fn certificate(&self) -> PathBuf {
         self.folder.path().join("cert.pem")
+    }
+
+    /// Where the certificate and the key of its clients are.
+    pub fn client(&self) -> (PathBuf, PathBuf) {
+        (self.folder.path().join("client.pem"), self.folder.path().join("client-key.pem"))
     }
 
     /// All that it has logged.
@@ -453,7 +464,7 @@ mod tests {
         };
         let archive = format!("docker-archive:{}", crate::fixture("from/docker20-one.tar").display());
         for (password, tls) in [(false, false), (true, false), (false, true), (true, true)] {
-            let registry = match DockerRegistry::start(RegistryOptions { password, tls, authority: false }) {
+            let registry = match DockerRegistry::start(RegistryOptions { password, tls, ..RegistryOptions::default() }) {
                 Ok(registry) => registry,
                 Err(why) => return skipped("testkit: docker-registry", &why),
             };

@@ -1,7 +1,9 @@
 //! Pushing to a registry with which something is wrong.
 
-use longshore_testkit::images::{Image, Layer, Layout, docker_archive};
-use longshore_testkit::registry::{Auth, Bearer, Fault, Registry, What};
+use std::time::Duration;
+
+use longshore_testkit::images::{Image, Layer, Layout, Packing, docker_archive};
+use longshore_testkit::registry::{Asked, Auth, Bearer, Fault, Registry, What};
 use serde_json::Value;
 
 use super::End::{Done, Fails};
@@ -214,6 +216,29 @@ fn uploads_elsewhere_learn_nothing() {
             }
         }
     }
+}
+
+#[test]
+fn several_blobs_move_side_by_side() {
+    let scene = Scene::new();
+    let layers = (0..12).map(|n| Layer::new(&format!("n={n}")).packed(Packing::Gzip));
+    let image = layers.fold(Image::new("many:1"), Image::with);
+    scene.registry.push_image(&image, "many", "1");
+    scene.fault(on("GET /v2/many/blobs/*", What::Delay(Duration::from_millis(300))).always());
+    scene.fault(on("PUT /v2/new/blobs/uploads/*", What::Delay(Duration::from_millis(300))).always());
+    scene.ok("copy docker://HOST/many:1 oci:many");
+    scene.ok("copy oci:many docker://HOST/new:2");
+    for when in ["GET /v2/many/blobs/*", FINISH] {
+        let asked = scene.registry.asked(when);
+        let at_once = |one: &Asked| asked.iter().filter(|other| other.began <= one.began && other.ended.unwrap() > one.began).count();
+        let most = asked.iter().map(at_once).max().unwrap();
+        assert!((2..=4).contains(&most), "{when}: {most} at once");
+    }
+    // Connections are kept: as many as move side by side, and some for what comes before.
+    let mut connections: Vec<usize> = scene.registry.log().iter().map(|asked| asked.connection).collect();
+    connections.sort_unstable();
+    connections.dedup();
+    assert!(connections.len() <= 12, "{} connections for {} requests", connections.len(), scene.registry.log().len());
 }
 
 #[test]

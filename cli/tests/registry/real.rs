@@ -27,7 +27,7 @@ fn kitchen(env: &TestEnv) {
 #[test]
 fn what_is_pushed_is_pulled_again() {
     for (password, tls) in [(false, false), (true, false), (false, true), (true, true)] {
-        let options = RegistryOptions { password, tls, authority: false };
+        let options = RegistryOptions { password, tls, ..RegistryOptions::default() };
         let Some(registry) = start("registry: docker-registry", options) else { return };
         let (env, host, flags) = (env(), registry.host(), flags(&registry, options));
         kitchen(&env);
@@ -66,6 +66,20 @@ fn a_certificate_made_as_docker_documents_it_is_believed() {
     kitchen(&env);
     env.fails(1, &format!("copy kitchen.tar docker://{host}/kitchen:1")).says(&[host, "certificate"]);
     env.ok(&format!("{flags} copy kitchen.tar docker://{host}/kitchen:1"));
+}
+
+#[test]
+fn a_client_shows_its_certificate() {
+    let options = RegistryOptions { tls: true, client: true, ..RegistryOptions::default() };
+    let Some(registry) = start("registry: client certificate", options) else { return };
+    let (env, host, flags) = (env(), registry.host(), flags(&registry, options));
+    kitchen(&env);
+    let (certificate, key) = registry.client();
+    let shown = format!("{flags} --cert {} --key {}", certificate.display(), key.display());
+    env.ok(&format!("{shown} copy kitchen.tar docker://{host}/kitchen:1"));
+    env.ok(&format!("{shown} inspect docker://{host}/kitchen:1"));
+    env.fails(1, &format!("{flags} inspect docker://{host}/kitchen:1")).says(&[host, "certificate"]);
+    env.fails(1, &format!("{flags} --cert absent.pem --key {} inspect docker://{host}/kitchen:1", key.display())).says(&["absent.pem"]);
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub enum What {
     Close,
     /// States the right Content-Length, sends this many bytes of the body, and closes.
     Cut(u64),
+    /// Waits before it answers.
+    Delay(Duration),
     /// Sends the right answer in small pieces, each after a pause.
     Drip {
         /// Bytes a piece.

@@ -71,8 +71,8 @@ pub struct Asked {
     pub struck: bool,
     /// When it came.
     pub began: Instant,
-    /// Whether the answer is out.
-    pub done: bool,
+    /// When the answer was out, or the client gone.
+    pub ended: Option<Instant>,
 }
 
 impl Asked {
@@ -294,7 +294,7 @@ impl Registry {
         let start = Instant::now();
         loop {
             let log = self.shared.log.lock().unwrap().clone();
-            if log.iter().all(|asked| asked.done) || start.elapsed() > Duration::from_secs(3) {
+            if log.iter().all(|asked| asked.ended.is_some()) || start.elapsed() > Duration::from_secs(3) {
                 return log;
             }
             std::thread::sleep(Duration::from_millis(5));

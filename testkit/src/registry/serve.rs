@@ -28,11 +28,11 @@ pub(super) fn serve(conn: &mut Conn, shared: &Arc<Shared>, kind: Listener, conne
         sent: 0,
         struck: !faults.is_empty(),
         began: Instant::now(),
-        done: false,
+        ended: None,
     });
     let end = exchange(conn, shared, kind, entry, request, &faults);
     conn.end(end);
-    shared.note(entry, |asked| asked.done = true);
+    shared.note(entry, |asked| asked.ended = Some(Instant::now()));
     end
 }
 
@@ -58,6 +58,7 @@ fn exchange(conn: &mut Conn, shared: &Arc<Shared>, kind: Listener, entry: usize,
                 conn.end(End::Silence);
                 return End::Close;
             }
+            What::Delay(pause) if conn.pause(*pause).is_err() => return End::Close,
             What::EndlessHeader => {
                 drop(conn.endless_header(|bytes| shared.note(entry, |asked| asked.sent += bytes)));
                 return End::Close;

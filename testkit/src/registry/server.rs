@@ -312,7 +312,8 @@ impl Conn {
         Ok(())
     }
 
-    fn pause(&self, pause: Duration) -> io::Result<()> {
+    /// Waits, unless the registry stops.
+    pub(super) fn pause(&self, pause: Duration) -> io::Result<()> {
         let end = std::time::Instant::now() + pause;
         while let Some(left) = end.checked_duration_since(std::time::Instant::now()).filter(|left| !left.is_zero()) {
             if self.shared.stop.load(Ordering::Relaxed) {
