@@ -171,7 +171,10 @@ pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result
             let pick = pick(file.reference.as_deref())?;
             format::open(file, &opening(pick.as_ref()), options.spool_dir.as_deref())
         }
-        Location::Registry(reference) => registry::open(reference, &options.access.registry, &opening(None)),
+        Location::Registry(reference) => {
+            let spool_dir = options.spool_dir.as_deref().unwrap_or(&ctx.temp);
+            registry::open(reference, &options.access.registry, &opening(None), spool_dir)
+        }
     }
 }
 

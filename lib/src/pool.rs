@@ -34,6 +34,26 @@ const KEPT: usize = 16 << 20;
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 type FreeList = Arc<Mutex<Vec<Vec<u8>>>>;
 
+/// Does `work` for every number below `count` on so many threads, and gives what came out in order.
+pub(crate) fn side_by_side<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let done: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1).min(count) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(place) = done.get(at) else { break };
+                    let made = work(at);
+                    *lock(place) = Some(made);
+                }
+            });
+        }
+    });
+    let done = done.into_iter().map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner));
+    done.map(|made| made.expect("every number was taken, and the scope has waited")).collect()
+}
+
 /// What one thread of the pool keeps between jobs.
 #[derive(Default)]
 struct Worker {
@@ -108,22 +128,7 @@ impl Pool {
 
     /// Does `work` for every number below `count`, on as many threads as the pool has and apart from them, and gives what came out in order.
     pub(crate) fn side_by_side<T: Send>(&self, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-        let next = AtomicUsize::new(0);
-        let done: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
-        std::thread::scope(|scope| {
-            for _ in 0..self.threads().min(count) {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(place) = done.get(at) else { break };
-                        let made = work(at);
-                        *lock(place) = Some(made);
-                    }
-                });
-            }
-        });
-        let done = done.into_iter().map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner));
-        done.map(|made| made.expect("every number was taken, and the scope has waited")).collect()
+        side_by_side(self.threads(), count, work)
     }
 
     /// Begins a digest.

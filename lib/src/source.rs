@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::catalog::{BlobId, Catalog, Content, ImageId, Node, Root, best, list};
+use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::reference::Reference;
@@ -34,6 +35,14 @@ pub trait Source: Send + Sync {
     /// The repository of a registry that a blob comes from: another of the same registry may take it over without moving a byte.
     fn repository(&self, _blob: BlobId) -> Option<&Reference> {
         None
+    }
+
+    /// Learns which blobs will be read more than once. A source to which that costs keeps them in a temporary file, verified.
+    ///
+    /// # Errors
+    /// When they cannot be read, are not what was stated, or have more than the limit of a spool together.
+    fn keep(&self, _blobs: &[BlobId], _ctx: &Context) -> Result<()> {
+        Ok(())
     }
 
     /// How many blobs are best read side by side, where it is not processors that whoever reads waits for.
@@ -212,6 +221,14 @@ impl Source for Joined {
     fn repository(&self, blob: BlobId) -> Option<&Reference> {
         let (source, blob) = self.locate(blob);
         source.repository(blob)
+    }
+
+    fn keep(&self, blobs: &[BlobId], ctx: &Context) -> Result<()> {
+        self.sources.iter().try_for_each(|source| {
+            let located = blobs.iter().map(|blob| self.locate(*blob));
+            let own: Vec<_> = located.filter(|(found, _)| std::ptr::addr_eq(*found, source.as_ref())).map(|(_, blob)| blob).collect();
+            source.keep(&own, ctx)
+        })
     }
 
     fn parallel(&self) -> usize {

@@ -328,6 +328,14 @@ impl Source for Composed {
         source.repository(blob)
     }
 
+    fn keep(&self, blobs: &[BlobId], ctx: &crate::context::Context) -> Result<()> {
+        self.sources.iter().try_for_each(|source| {
+            let located = blobs.iter().map(|blob| self.locate(*blob));
+            let own: Vec<_> = located.filter(|(found, _)| std::ptr::addr_eq(*found, source.as_ref())).map(|(_, blob)| blob).collect();
+            source.keep(&own, ctx)
+        })
+    }
+
     fn parallel(&self) -> usize {
         self.sources.iter().map(|source| source.parallel()).max().unwrap_or(0)
     }

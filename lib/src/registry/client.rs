@@ -134,6 +134,8 @@ impl Client {
 
     /// Makes a call, and again while the registry is busy or the connection breaks. Of an answer of 2xx at most `most` bytes are taken.
     pub(crate) fn ask(&self, call: &Call<'_>, most: u64) -> Result<Answer> {
+        // That it cannot be reached is no answer to this call.
+        self.base()?;
         let mut backoff = self.backoff();
         loop {
             let tried = self.once(call).and_then(|(response, url)| read(response, url, most));
@@ -220,7 +222,7 @@ impl Client {
     }
 
     /// Where the registry is reached: found out with its first answer, which also says how it wants to be told who asks.
-    fn base(&self) -> Result<Url> {
+    pub(super) fn base(&self) -> Result<Url> {
         let mut base = lock(&self.base);
         if let Some(base) = &*base {
             return Ok(base.clone());

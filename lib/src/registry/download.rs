@@ -39,6 +39,7 @@ impl BlobReader {
     /// Asks for what is left, and tries again as long as that may help.
     fn begin(&mut self) -> Result<Response> {
         let client = Arc::clone(&self.client);
+        client.base()?;
         let mut backoff = client.backoff();
         loop {
             let (error, asked) = match self.ask() {

@@ -1,34 +1,49 @@
 //! A repository of a registry as a source: its manifests and configs are read when it is opened, its blobs when they are asked for.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use super::auth::Scope;
 use super::client::{Call, Client};
 use super::download::BlobReader;
 use super::manifests::{Fetched, fetch, fetch_if_there};
 use super::{SharedAccess, referrers};
-use crate::catalog::{BlobId, Catalog, Name, Root};
+use crate::catalog::{Blob, BlobId, Catalog, Name, Root};
 use crate::compress::{Compression, SNIFF, sniff};
-use crate::digest::{DiffId, Digest};
+use crate::context::Context;
+use crate::digest::{Algorithm, DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
+use crate::pool::{lock, side_by_side};
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::Descriptor;
 use crate::spec::media::{LayerCompression, LayerMedia, parse_layer_media};
+use crate::spool;
+use crate::transport::Section;
 use crate::tree::{Opening, Role, Shelf, TreeReader};
 
 /// Opens the image or index that a reference leads to.
-pub(crate) fn open(reference: &Reference, access: &SharedAccess, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
+///
+/// `spool_dir` is where layers are kept that must be read more than once.
+pub(crate) fn open(reference: &Reference, access: &SharedAccess, opening: &Opening<'_>, spool_dir: &Path) -> Result<Arc<dyn Source>> {
     let reference = reference.clone().with_default_tag();
     let client = Arc::new(Client::new(&reference, access, opening.ctx));
     let place = format!("docker://{}", reference.familiar());
-    read(client, &reference, access, opening).map(|source| Arc::new(source) as Arc<dyn Source>).context(|| place)
+    read(client, &reference, access, opening, spool_dir).map(|source| Arc::new(source) as Arc<dyn Source>).context(|| place)
 }
 
-fn read(client: Arc<Client>, reference: &Reference, access: &SharedAccess, opening: &Opening<'_>) -> Result<RegistrySource> {
+fn read(
+    client: Arc<Client>,
+    reference: &Reference,
+    access: &SharedAccess,
+    opening: &Opening<'_>,
+    spool_dir: &Path,
+) -> Result<RegistrySource> {
     let repository = reference.path();
     let wanted = match (reference.digest(), reference.tag()) {
         (Some(digest), _) => digest.to_string(),
@@ -45,7 +60,8 @@ fn read(client: Arc<Client>, reference: &Reference, access: &SharedAccess, openi
         referrers::add(&client, reference, &mut reader, opening)?;
     }
     let catalog = reader.catalog;
-    Ok(RegistrySource { client, reference: reference.clone(), catalog, parallel: access.parallel })
+    let (parallel, reference) = (access.parallel, reference.clone());
+    Ok(RegistrySource { client, reference, catalog, parallel, spool_dir: spool_dir.to_owned(), kept: Mutex::default() })
 }
 
 /// The documents and blobs of one repository.
@@ -115,6 +131,51 @@ struct RegistrySource {
     reference: Reference,
     catalog: Catalog,
     parallel: usize,
+    /// Where blobs are kept that will be read again.
+    spool_dir: PathBuf,
+    kept: Mutex<HashMap<BlobId, (Arc<File>, u64)>>,
+}
+
+impl RegistrySource {
+    fn download(&self, blob: BlobId, from: u64) -> Result<BlobReader> {
+        let known = &self.catalog.blob(blob).known;
+        let (Some(digest), Some(size)) = (known.digest, known.size) else {
+            return Err(Error::invalid("a blob of a registry has no digest"));
+        };
+        Ok(BlobReader::new(Arc::clone(&self.client), self.reference.path(), &digest, size, from))
+    }
+
+    /// Downloads a blob into a file without a name.
+    fn keep_one(&self, blob: BlobId, ctx: &Context) -> Result<()> {
+        let Blob { known, place, .. } = self.catalog.blob(blob);
+        let file = Arc::new(spool::anonymous(&self.spool_dir)?);
+        let mut from = Copying { from: self.download(blob, 0)?, to: &file, size: 0 };
+        let algorithm = known.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+        let found = ctx.digest(&mut from, algorithm).context(|| place.clone())?;
+        let size = from.size;
+        if known.size != Some(size) || known.digest != Some(found) {
+            let expected = known.digest.map(|digest| digest.to_string()).unwrap_or_default();
+            return Err(Error::mismatch(format_args!("its digest is {found}, expected {expected}")).frame(place));
+        }
+        lock(&self.kept).insert(blob, (file, size));
+        Ok(())
+    }
+}
+
+/// What is read, and written to a file on the way.
+struct Copying<'a> {
+    from: BlobReader,
+    to: &'a File,
+    size: u64,
+}
+
+impl Read for Copying<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.to.write_all_at(&buffer[..count], self.size)?;
+        self.size += count as u64;
+        Ok(count)
+    }
 }
 
 impl Source for RegistrySource {
@@ -123,15 +184,33 @@ impl Source for RegistrySource {
     }
 
     fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
-        let known = &self.catalog.blob(blob).known;
-        let (Some(digest), Some(size)) = (known.digest, known.size) else {
-            return Err(Error::invalid("a blob of a registry has no digest"));
-        };
-        Ok(Box::new(BlobReader::new(Arc::clone(&self.client), self.reference.path(), &digest, size, from)))
+        match self.file(blob) {
+            Some((file, range)) => Ok(Box::new(Section::new(file, from.min(range.end), range.end))),
+            None => Ok(Box::new(self.download(blob, from)?)),
+        }
     }
 
-    fn file(&self, _blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {
-        None
+    fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {
+        lock(&self.kept).get(&blob).map(|(file, size)| (Arc::clone(file), 0..*size))
+    }
+
+    fn keep(&self, blobs: &[BlobId], ctx: &Context) -> Result<()> {
+        let mut missing: Vec<BlobId> = blobs.iter().copied().filter(|blob| !lock(&self.kept).contains_key(blob)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let size: u64 = missing.iter().filter_map(|blob| self.catalog.blob(*blob).known.size).sum();
+        let limit = ctx.limits.spool;
+        if self.spooled().saturating_add(size) > limit {
+            return Err(Error::limit(format_args!(
+                "its layers have more than {limit} bytes, and they would have to be kept in a temporary file"
+            ))
+            .hint("raise the limit with --limit spool=BYTES"));
+        }
+        side_by_side(self.parallel, missing.len(), |at| self.keep_one(missing[at], ctx)).into_iter().collect()
+    }
+
+    fn spooled(&self) -> u64 {
+        lock(&self.kept).values().map(|(_, size)| size).sum()
     }
 
     fn describe(&self) -> String {

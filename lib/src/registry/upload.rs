@@ -25,7 +25,7 @@ use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::http::{Method, Url};
 
 /// Bytes of a chunk. Several are in memory at once; some registries refuse smaller ones than they ask for.
-pub(super) const CHUNK: usize = 4 << 20;
+pub(super) const CHUNK: usize = 2 << 20;
 /// The largest chunk that a registry may ask for.
 const LARGEST: usize = 16 << 20;
 /// Bytes of an answer to an upload.
@@ -174,6 +174,7 @@ impl<'a> Chunks<'a> {
 
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
+            self.chunk.reserve_exact(self.size - self.chunk.len());
             // One that is full is sent when there is more: a blob of one chunk goes whole.
             if self.chunk.len() == self.size {
                 self.send()?;

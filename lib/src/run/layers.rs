@@ -51,6 +51,8 @@ impl<'a> Layers<'a> {
 
     /// Decides what is kept: reads the names of all layers.
     pub(crate) fn index(&self) -> Result<Merge> {
+        let blobs: Vec<_> = self.plan.layers.iter().map(|layer| layer.blob).collect();
+        self.source.keep(&blobs, self.ctx)?;
         let mut tree = Tree::default();
         let count = self.plan.layers.len();
         let cancel = self.cancel.child();
