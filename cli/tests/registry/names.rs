@@ -138,6 +138,7 @@ fn tags_are_listed_page_by_page() {
     let listed = scene.ok("tags HOST/app --json").json();
     assert!(listed.to_string().contains("v249"), "{listed}");
     scene.fails("tags HOST/absent", &["HOST", "404", "repository name not known to registry"]);
+    let mut wrong = Vec::new();
     for (name, link) in [
         ("to itself", "</v2/app/tags/list>; rel=\"next\""),
         ("to the same page for ever", "<{path}>; rel=\"next\""),
@@ -153,7 +154,9 @@ fn tags_are_listed_page_by_page() {
         assert!(scene.count("GET /v2/app/tags/list*") <= 10_000, "{name}");
         let text = ran.text();
         let listed: Vec<&str> = text.lines().collect();
-        assert!(ran.code == Some(1) || listed == ["1"], "{name}: {listed:?} {}", ran.stderr);
+        if ran.code == Some(0) && listed != ["1"] {
+            wrong.push(format!("{name}: {listed:?}"));
+        }
     }
     for (name, what) in [
         ("garbage", What::body("application/json", "{")),
@@ -166,8 +169,12 @@ fn tags_are_listed_page_by_page() {
         scene.fault(Fault::on("GET /v2/app/tags/list*", what).always());
         let ran = scene.run("tags HOST/app");
         assert!(!ran.text().contains('\u{1b}') && !ran.stderr.contains('\u{1b}'), "{name}");
-        assert!(ran.code == Some(1) && scene.promises().is_empty(), "{name}: {:?} {}", ran.code, ran.stderr);
+        // Tags with control characters may be listed, escaped.
+        if (ran.code != Some(1) && name != "control characters") || !scene.promises().is_empty() {
+            wrong.push(format!("{name}: {:?} {} {:?}", ran.code, ran.stderr, scene.promises()));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // An empty list, as some registries write it.
     let scene = Scene::new();
     scene.fault(Fault::on("GET /v2/app/tags/list*", What::body("application/json", r#"{"name":"app","tags":null}"#)));
