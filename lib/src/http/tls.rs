@@ -5,10 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, RootCertStore,
+    SignatureScheme, WantsVerifier,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -42,7 +47,7 @@ impl TlsSettings {
         let builder = if self.insecure {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(BelievesAll))
         } else {
-            builder.with_root_certificates(self.roots()?)
+            self.verifying(builder)?
         };
         let config = match &self.identity {
             None => builder.with_no_client_auth(),
@@ -53,6 +58,18 @@ impl TlsSettings {
             }
         };
         Ok(Arc::new(config))
+    }
+
+    /// Believes what an authority has signed, and, as Go's programs do, a certificate that is itself among those of `ca`: many registries are
+    /// set up with one that signs itself.
+    fn verifying(&self, builder: ConfigBuilder<ClientConfig, WantsVerifier>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+        let roots = self.roots()?;
+        let Some(ca) = &self.ca else { return Ok(builder.with_root_certificates(roots)) };
+        let known = certificates(ca)?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let usual = usual.map_err(|error| setup("the certificates of the authority", &error))?;
+        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(BelievesKnown { usual, known })))
     }
 
     fn roots(&self) -> Result<RootCertStore> {
@@ -301,6 +318,55 @@ fn explain(error: &rustls::Error, host: &str) -> Error {
             Error::unsupported(format_args!("TLS: what {host} answers is not TLS")).hint("use --insecure if it speaks plain HTTP")
         }
         other => Error::unsupported(format_args!("TLS: {other}")),
+    }
+}
+
+/// Believes whom the usual verifier believes, and certificates that the caller gave by name.
+#[derive(Debug)]
+struct BelievesKnown {
+    usual: Arc<WebPkiServerVerifier>,
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for BelievesKnown {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // webpki does not take an authority for a server; where it is known, its name is what is left to look at.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.known.iter().any(|known| known == end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            done => done,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
     }
 }
 

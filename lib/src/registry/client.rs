@@ -12,7 +12,7 @@
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::StatusCode;
 
@@ -244,11 +244,15 @@ impl Client {
         let mut backoff = self.backoff();
         loop {
             let mut failure: Option<(Error, Option<Duration>)> = None;
+            let started = Instant::now();
             for scheme in schemes {
                 let url = Url::new(*scheme, host, "/v2/")?;
                 let tried = self.http.send(Request::get(&url)).and_then(|response| read(response, url.clone(), REFUSAL));
                 match tried {
-                    Ok(answer) if is_busy(answer.status()) => failure = Some((self.refusal(&answer), asked_to_wait(&answer.head))),
+                    Ok(answer) if is_busy(answer.status()) => {
+                        failure = Some((self.refusal(&answer), asked_to_wait(&answer.head)));
+                        break;
+                    }
                     // Go's servers say so to whoever speaks plainly to a port of TLS.
                     Ok(answer) if answer.status() == 400 && answer.bytes.windows(5).any(|word| word == b"HTTPS") => {
                         failure = Some((self.refusal(&answer), None));
@@ -259,8 +263,10 @@ impl Client {
                         return Ok(url);
                     }
                     Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                    // The first says more, unless it was a guess.
-                    Err(error) => failure = Some(failure.filter(|_| self.access.insecure).unwrap_or((error, None))),
+                    // Silence is not waited for twice.
+                    Err(error) if started.elapsed() >= self.idle => return Err(error),
+                    Err(error) if failure.as_ref().is_none_or(|(known, _)| says(&error) > says(known)) => failure = Some((error, None)),
+                    Err(_) => {}
                 }
             }
             let (error, asked) = failure.unwrap_or_else(|| (Error::invalid("no way to reach it is known"), None));
@@ -364,6 +370,16 @@ impl Client {
             true => error.hint(format_args!("the credentials for {0} are refused; longshore login {0} takes others", self.registry())),
             false => error.hint(format_args!("longshore login {}, or --creds USER:PASSWORD", self.registry())),
         }
+    }
+}
+
+/// How much a failure says of a registry that was tried with TLS and without: that its certificate is not believed, more than that there is
+/// no connection, and that more than that the other side does not speak like that.
+fn says(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Denied => 2,
+        ErrorKind::Unavailable => 1,
+        _ => 0,
     }
 }
 

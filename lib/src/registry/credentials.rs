@@ -117,7 +117,7 @@ impl CredentialFiles {
                 serde_json::json!({ "auth": STANDARD.encode(format!("{TOKEN_USER}:")), "identitytoken": token })
             }
         };
-        let mut auths = section(&config, "auths")?.unwrap_or_default();
+        let mut auths = section(&config, "auths").path(path)?.unwrap_or_default();
         auths.set(key, entry);
         config.set("auths", auths.to_raw());
         write(path, &config)?;
@@ -135,7 +135,7 @@ impl CredentialFiles {
             found |= run(&helper, "get", key(registry)).is_ok();
             run(&helper, "erase", key(registry))?;
         }
-        let mut auths = section(&config, "auths")?.unwrap_or_default();
+        let mut auths = section(&config, "auths").path(path)?.unwrap_or_default();
         let known: Vec<String> = auths.keys().filter(|known| matches_registry(known, registry)).map(str::to_owned).collect();
         if !known.is_empty() {
             found = true;

@@ -53,6 +53,8 @@ pub(crate) struct RegistrySink {
     begun: Mutex<HashMap<usize, Url>>,
     /// How often a blob was lost.
     lost: Mutex<HashMap<usize, u32>>,
+    /// Where the blobs come from, and so perhaps their configs.
+    origin: Mutex<Option<Reference>>,
 }
 
 impl RegistrySink {
@@ -68,11 +70,12 @@ impl RegistrySink {
             expected: Vec::new(),
             begun: Mutex::default(),
             lost: Mutex::default(),
+            origin: Mutex::default(),
         }
     }
 
     /// Asks for what is known before it is sent: the registry may have it here, or in the repository that it comes from.
-    fn look_for(&self, blob: usize, known: &Known, origin: Option<&Reference>) -> Result<Option<Written>> {
+    fn look_for(&self, blob: Option<usize>, known: &Known, origin: Option<&Reference>) -> Result<Option<Written>> {
         let (Some(digest), Some(size)) = (known.digest, known.size) else { return Ok(None) };
         let here = || Some(Written { digest, size, diff_id: known.diff_id, compression: Compression::None });
         if self.uploads.has(&digest, size)? {
@@ -83,7 +86,7 @@ impl RegistrySink {
         match self.uploads.mount(&digest, other.path())? {
             None => Ok(here()),
             Some(url) => {
-                lock(&self.begun).insert(blob, url);
+                blob.map(|blob| lock(&self.begun).insert(blob, url));
                 Ok(None)
             }
         }
@@ -91,7 +94,12 @@ impl RegistrySink {
 
     /// Puts a config where the registry lacks it.
     fn put_config(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
-        if self.uploads.has(digest, bytes.len() as u64)? { Ok(()) } else { self.uploads.put(digest, bytes) }
+        let known = Known { digest: Some(*digest), size: Some(bytes.len() as u64), diff_id: None };
+        let origin = lock(&self.origin).clone();
+        match self.look_for(None, &known, origin.as_ref())? {
+            Some(_) => Ok(()),
+            None => self.uploads.put(digest, bytes),
+        }
     }
 
     /// The tag that a root gets; none is its digest.
@@ -152,7 +160,10 @@ impl Sink for RegistrySink {
 
     fn held(&self, blob: usize, origin: Option<&Reference>) -> Result<Option<Written>> {
         let Some(known) = self.expected.get(blob) else { return Ok(None) };
-        self.look_for(blob, known, origin)
+        if let Some(origin) = origin {
+            *lock(&self.origin) = Some(origin.clone());
+        }
+        self.look_for(Some(blob), known, origin)
     }
 
     fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {

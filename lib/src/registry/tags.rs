@@ -1,5 +1,6 @@
 //! What can be asked of a registry besides images: which tags a repository has, and whether credentials are right.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::auth::{Scope, encode};
@@ -30,6 +31,7 @@ pub fn tags(repository: &Reference, access: &Arc<Access>, ctx: &Context) -> Resu
 fn read(client: &Client, repository: &str) -> Result<Vec<String>> {
     let (mut path, scope) = (format!("/v2/{repository}/tags/list?{}", encode(&[("n", PAGE)])), Scope::pull(repository));
     let (mut tags, mut bytes): (Vec<String>, usize) = (Vec::new(), 0);
+    let mut seen = HashSet::new();
     loop {
         let answer = client.ask(&Call::get(&path, &scope), PAGE_BYTES)?;
         if answer.status() != 200 {
@@ -40,13 +42,14 @@ fn read(client: &Client, repository: &str) -> Result<Vec<String>> {
             object.get("tags").map(|raw| serde_json::from_str(raw.get())).transpose().map_err(Error::invalid)?;
         let page = page.flatten().unwrap_or_default();
         bytes += page.iter().map(String::len).sum::<usize>();
-        let next = next_page(&answer)?;
-        let (empty, before) = (page.is_empty(), path);
-        tags.extend(page);
-        match next {
-            // A page that leads to itself, or to nothing for ever, is the last.
-            Some(next) if next != before && !empty && bytes <= ALL_BYTES => path = next,
-            Some(_) if bytes > ALL_BYTES => return Err(Error::limit(format_args!("it has more than {ALL_BYTES} bytes of tags"))),
+        if bytes > ALL_BYTES {
+            return Err(Error::limit(format_args!("it has more than {ALL_BYTES} bytes of tags")));
+        }
+        let before = tags.len();
+        tags.extend(page.into_iter().filter(|tag| seen.insert(tag.clone())));
+        match next_page(&answer)? {
+            // A page that leads back to where it came from has nothing new.
+            Some(next) if tags.len() > before => path = next,
             _ => return Ok(tags),
         }
     }

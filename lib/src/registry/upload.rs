@@ -50,7 +50,8 @@ impl Uploads {
     /// Whether the repository has a blob of this digest and size.
     pub(super) fn has(&self, digest: &Digest, size: u64) -> Result<bool> {
         let path = self.path(&digest.to_string());
-        let answer = self.client.ask(&Call::new(Method::Head, To::Path(&path), &self.scope), ANSWER)?;
+        // Its length is that of the blob.
+        let answer = self.client.ask(&Call::new(Method::Head, To::Path(&path), &self.scope), u64::MAX - 1)?;
         match answer.status() {
             200 => match answer.head.content_length {
                 Some(found) if found != size => {
