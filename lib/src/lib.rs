@@ -21,6 +21,7 @@
 //! ```
 
 pub mod assemble;
+mod beneath;
 pub mod catalog;
 pub mod compress;
 pub mod context;
@@ -43,6 +44,7 @@ pub mod sink;
 pub mod source;
 pub mod spec;
 pub mod spool;
+pub mod stores;
 pub mod tar;
 #[cfg(test)]
 mod testing;

@@ -1,8 +1,5 @@
 //! The directories of a root file system while it is unpacked: opened without following a symlink, and given their attributes at the end.
 //!
-//! `openat2` of Linux 5.6 resolves a whole path below the root and refuses symlinks on the way. Where it is missing, each component is opened by
-//! itself with `O_NOFOLLOW`, which means the same and takes longer.
-//!
 //! A directory is remembered once, by its parent and its name, under a random key, so that nobody can choose names that collide.
 
 use std::collections::hash_map::RandomState;
@@ -15,23 +12,13 @@ use rustix::io::Errno;
 
 use super::attributes::{Late, Pinned};
 use super::remove;
+use crate::beneath::{Beneath, HANDLE, LISTABLE};
 use crate::context::Cancel;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::tar::escape_bytes;
 
 /// The root's place among the directories.
 pub(super) const ROOT: u32 = 0;
-
-/// Opens a directory to work in it.
-#[cfg(target_os = "linux")]
-pub(super) const HANDLE: OFlags = OFlags::PATH.union(FOLDER);
-#[cfg(not(target_os = "linux"))]
-pub(super) const HANDLE: OFlags = FOLDER;
-
-/// Opens a directory to list it or to change its attributes.
-pub(super) const LISTABLE: OFlags = FOLDER;
-
-const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Mode of directories while they are filled: nobody else looks into what is not finished.
 const FILLING: Mode = Mode::RWXU;
@@ -41,50 +28,6 @@ const PARENT: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP).union(Mode::
 
 /// How often something is removed that somebody else keeps putting where an entry goes.
 const TRIES: usize = 16;
-
-/// How a path below the root is opened without following symlinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opening {
-    /// In one step of the system.
-    #[cfg(target_os = "linux")]
-    Resolve,
-    /// Component by component.
-    Walk,
-}
-
-impl Opening {
-    /// Finds out what the system has. Filters of system calls in containers refuse `openat2` in more than one way.
-    pub(super) fn detect(root: &OwnedFd) -> Self {
-        #[cfg(target_os = "linux")]
-        if Self::Resolve.open(root, b".", HANDLE).is_ok() {
-            return Self::Resolve;
-        }
-        let _ = root;
-        Self::Walk
-    }
-
-    /// Opens the directory `path` below `root`; `.` is the root.
-    pub(super) fn open(self, root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Resolve => {
-                use rustix::fs::ResolveFlags;
-                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-                rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
-            }
-            Self::Walk => {
-                let mut here = None;
-                let mut parts = path.split(|byte| *byte == b'/').peekable();
-                while let Some(part) = parts.next() {
-                    let flags = if parts.peek().is_some() { HANDLE } else { flags };
-                    let next = rustix::fs::openat(here.as_ref().unwrap_or(root), part, flags, Mode::empty())?;
-                    here = Some(next);
-                }
-                here.ok_or(Errno::NOENT)
-            }
-        }
-    }
-}
 
 /// The directory to fill, and what becomes of itself.
 pub(super) struct Root {
@@ -110,7 +53,7 @@ struct Folder {
 /// All directories that were made or entered.
 pub(super) struct Folders {
     root: OwnedFd,
-    opening: Opening,
+    opening: Beneath,
     force: bool,
     /// Whether permissions matter.
     is_root: bool,
@@ -130,7 +73,7 @@ pub(super) struct Folders {
 const MAX_WAITING: usize = 16 << 20;
 
 impl Folders {
-    pub(super) fn new(root: Root, opening: Opening, force: bool) -> Result<Self> {
+    pub(super) fn new(root: Root, opening: Beneath, force: bool) -> Result<Self> {
         let here = rustix::io::fcntl_dupfd_cloexec(&root.fd, 0).map_err(|error| Error::io(error.into()))?;
         let end = root.mode.map_or(End::Stay, End::Mode);
         Ok(Self {
@@ -148,7 +91,7 @@ impl Folders {
     }
 
     /// How directories are opened here.
-    pub(super) fn opening(&self) -> Opening {
+    pub(super) fn opening(&self) -> Beneath {
         self.opening
     }
 

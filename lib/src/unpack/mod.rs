@@ -38,11 +38,12 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::beneath::{Beneath, HANDLE, LISTABLE};
 use crate::context::Cancel;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::tar::{BySkimming, Entry, Kind, RawEntries, RootPath, TarLimits, escape_bytes};
 use attributes::{On, Restore};
-use folders::{Folders, Opening};
+use folders::Folders;
 use target::Target;
 
 /// The longest name of one file, and the longest path that the system takes: `NAME_MAX` and `PATH_MAX` of Linux.
@@ -128,7 +129,7 @@ impl LeftOut {
 /// [`ErrorKind::Exists`] for a directory that is not empty without [`UnpackOptions::force`], a malformed tar, names and links that mean
 /// nothing, what the system refuses, or [`ErrorKind::Cancelled`]. Nothing is left then, unless there was something before.
 pub fn unpack(tar: impl Read, to: &Path, options: &UnpackOptions, cancel: &Cancel) -> Result<Unpacked> {
-    unpack_by(Opening::detect, tar, to, options, cancel)
+    unpack_by(Beneath::detect, tar, to, options, cancel)
 }
 
 /// Refuses a directory that [`unpack`] would refuse to fill, for callers who want to know before they read anything.
@@ -144,7 +145,7 @@ fn into(to: &Path) -> String {
 }
 
 /// Unpacks with a given way to open directories.
-fn unpack_by(opening: fn(&OwnedFd) -> Opening, tar: impl Read, to: &Path, options: &UnpackOptions, cancel: &Cancel) -> Result<Unpacked> {
+fn unpack_by(opening: fn(&OwnedFd) -> Beneath, tar: impl Read, to: &Path, options: &UnpackOptions, cancel: &Cancel) -> Result<Unpacked> {
     let frame = || into(to);
     let (target, root) = Target::prepare(to, options.force).context(frame)?;
     let opening = opening(&root.fd);
@@ -244,7 +245,7 @@ impl Unpacking<'_> {
 
     fn directory(&mut self, folder: u32, is_new: bool, entry: &Entry, path: &RootPath) -> Result<()> {
         if self.restore.is_early(entry, is_new) {
-            let fd = self.folders.open(folder, folders::LISTABLE)?;
+            let fd = self.folders.open(folder, LISTABLE)?;
             self.restore.early(&On::Directory(fd.as_fd()), entry, path, is_new)?;
         }
         self.folders.end(folder, self.restore.late(entry)?)
@@ -317,7 +318,7 @@ impl Unpacking<'_> {
         if self.folders.find(folder, target_name).is_some() {
             return Err(wrong("which is a directory"));
         }
-        let from = self.folders.open(folder, folders::HANDLE)?;
+        let from = self.folders.open(folder, HANDLE)?;
         // Without a flag, the target itself is linked, also where it is a symlink.
         let link = |at: &OwnedFd, name: &[u8]| rustix::fs::linkat(&from, target_name, at, name, AtFlags::empty());
         self.folders.create(parent, name, link).map_err(|error| match rustix::fs::statat(&from, target_name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -6,19 +6,19 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::Pinned;
-use super::folders::{LISTABLE, Opening};
+use crate::beneath::{Beneath, LISTABLE};
 
 /// Device and number: what tells one directory from another.
 type Inode = (u64, u64);
 
 /// Removes the directory `name` in `at`, with all that is in it.
-pub(super) fn tree(at: &OwnedFd, name: &[u8], opening: Opening) -> Result<(), Errno> {
+pub(super) fn tree(at: &OwnedFd, name: &[u8], opening: Beneath) -> Result<(), Errno> {
     content(enter(at, name, opening)?, opening)?;
     rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)
 }
 
 /// Removes all that is in the directory `here`.
-pub(super) fn content(mut here: OwnedFd, opening: Opening) -> Result<(), Errno> {
+pub(super) fn content(mut here: OwnedFd, opening: Beneath) -> Result<(), Errno> {
     let mut above: Vec<(Inode, Vec<u8>)> = Vec::new();
     loop {
         if let Some(name) = clear(&here)? {
@@ -72,7 +72,7 @@ fn clear(here: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
 }
 
 /// Opens a directory to empty it, and permits the caller to do so where it is the caller's own.
-fn enter(at: &OwnedFd, name: &[u8], opening: Opening) -> Result<OwnedFd, Errno> {
+fn enter(at: &OwnedFd, name: &[u8], opening: Beneath) -> Result<OwnedFd, Errno> {
     if !rustix::process::geteuid().is_root() {
         let there = Pinned::open(at, name)?;
         if there.kind() == FileType::Directory && there.is_own() && !there.mode().contains(Mode::RWXU) {
@@ -84,15 +84,15 @@ fn enter(at: &OwnedFd, name: &[u8], opening: Opening) -> Result<OwnedFd, Errno> 
     if inode(&below)?.0 == inode(at)?.0 { Ok(below) } else { Err(Errno::XDEV) }
 }
 
-fn open(at: &OwnedFd, name: &[u8], opening: Opening) -> Result<OwnedFd, Errno> {
+fn open(at: &OwnedFd, name: &[u8], opening: Beneath) -> Result<OwnedFd, Errno> {
     let flags: OFlags = LISTABLE;
     match opening {
         #[cfg(target_os = "linux")]
-        Opening::Resolve => {
+        Beneath::Resolve => {
             use rustix::fs::ResolveFlags;
             rustix::fs::openat2(at, name, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV)
         }
-        Opening::Walk => rustix::fs::openat(at, name, flags, Mode::empty()),
+        Beneath::Walk => rustix::fs::openat(at, name, flags, Mode::empty()),
     }
 }
 

@@ -260,7 +260,7 @@ fn root_unpacks_everything_as_it_is() {
     if !is_root() {
         return;
     }
-    for opening in [Opening::detect, |_: &OwnedFd| Opening::Walk] {
+    for opening in [Beneath::detect, |_: &OwnedFd| Beneath::Walk] {
         let place = Place::new();
         let tar = everything().bytes();
         let done = unpack_by(opening, tar.as_slice(), &place.to, &UnpackOptions::default(), &Cancel::default()).unwrap();
@@ -492,7 +492,7 @@ fn directories_that_are_there_are_refused_or_kept() {
 
 #[test]
 fn force_replaces_what_is_in_the_way_and_follows_nothing() {
-    for opening in [Opening::detect, |_: &OwnedFd| Opening::Walk] {
+    for opening in [Beneath::detect, |_: &OwnedFd| Beneath::Walk] {
         let place = Place::with_secret();
         fs::create_dir_all(place.path("deep").join("x/".repeat(1200))).unwrap();
         fs::write(place.path("deep/x/x/file"), "").unwrap();
@@ -536,7 +536,7 @@ impl<F: FnMut()> Read for Interrupted<'_, F> {
 }
 
 /// Unpacks `first`, lets another process do something in the directory being filled, unpacks `second`.
-fn meanwhile(place: &Place, opening: fn(&OwnedFd) -> Opening, first: &Tar, second: &Tar, act: impl Fn(&Path)) -> Result<Unpacked> {
+fn meanwhile(place: &Place, opening: fn(&OwnedFd) -> Beneath, first: &Tar, second: &Tar, act: impl Fn(&Path)) -> Result<Unpacked> {
     let second = second.bytes();
     let outer = place.outer.path();
     let between = || {
@@ -552,7 +552,7 @@ fn meanwhile(place: &Place, opening: fn(&OwnedFd) -> Opening, first: &Tar, secon
 
 #[test]
 fn other_processes_cannot_lead_outside() {
-    for opening in [Opening::detect, |_: &OwnedFd| Opening::Walk] {
+    for opening in [Beneath::detect, |_: &OwnedFd| Beneath::Walk] {
         let swap = |place: &Place, root: &Path, name: &str| {
             fs::rename(root.join(name), root.join("moved")).unwrap();
             symlink(place.secret(), root.join(name)).unwrap();

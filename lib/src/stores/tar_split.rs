@@ -1,0 +1,347 @@
+//! Rebuilds a layer's tar from what [tar-split] kept of it and the files that it was unpacked to.
+//!
+//! A store keeps a layer as a folder, and beside it everything of the tar that is not the content of a file. tar-split writes that as lines of
+//! JSON, compressed with gzip:
+//!
+//! ```text
+//! {"type":2,"payload":"<base64>","position":0}                               bytes of the tar: headers and padding
+//! {"type":1,"name":"etc/hosts","size":174,"payload":"<base64>","position":1}   the content of a file (and its CRC-64)
+//! {"type":1,"name_raw":"<base64>",...}                                       the same, of a name that is not UTF-8
+//! ```
+//!
+//! Put together in their order they are the tar, byte for byte. What is missing or has another size is an error here; another content is found
+//! by whoever reads, since the digest of the tar is known: so the CRC is not looked at.
+//!
+//! [tar-split]: https://github.com/vbatts/tar-split/blob/v0.11.5/tar/storage/entry.go
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::base64;
+use crate::beneath::Beneath;
+use crate::compress::{Compression, DecodeLimits, decoder};
+use crate::error::{Context as _, Error, Result};
+use crate::tar::{RootPath, escape_bytes};
+
+/// Bytes of one line. Docker wrote all that follows the end of an archive as one, in base64.
+const LINE: u64 = 16 << 20;
+
+/// Bytes of lines that are read ahead.
+const BUFFER: usize = 128 << 10;
+
+/// Why a file is not as it was when the layer was unpacked, in words.
+const CHANGED: &str = "the layer is being deleted or was changed";
+
+/// Where the contents of a layer's files are.
+pub(super) trait Contents: Send {
+    /// One of them.
+    type File: Read + Seek + Send;
+
+    /// Opens the file of an entry, and says how many bytes it has.
+    fn open(&self, name: &[u8]) -> Result<(Self::File, u64)>;
+}
+
+/// A folder that a layer was unpacked to.
+#[derive(Debug)]
+pub(super) struct Folder {
+    root: OwnedFd,
+    beneath: Beneath,
+}
+
+impl Folder {
+    pub(super) fn new(root: OwnedFd) -> Self {
+        let beneath = Beneath::detect(&root);
+        Self { root, beneath }
+    }
+}
+
+impl Contents for Arc<Folder> {
+    type File = File;
+
+    fn open(&self, name: &[u8]) -> Result<(File, u64)> {
+        let path = RootPath::parse_layer(name).map_err(|error| Error::invalid(format_args!("its name {error}")))?;
+        let file = self.beneath.open_file_in_root(&self.root, path.as_bytes()).map_err(|error| match error {
+            Errno::NOENT | Errno::NOTDIR => Error::not_found(format_args!("it is missing: {CHANGED}")),
+            Errno::LOOP | Errno::XDEV | Errno::NXIO | Errno::AGAIN => Error::mismatch(format_args!("it is not a regular file: {CHANGED}")),
+            error => Error::io(error.into()),
+        })?;
+        let meta = file.metadata().map_err(Error::io)?;
+        if !meta.is_file() {
+            return Err(Error::mismatch(format_args!("it is not a regular file: {CHANGED}")));
+        }
+        Ok((file, meta.len()))
+    }
+}
+
+/// The lines of a tar-split stream.
+pub(super) struct Lines<'a> {
+    reader: BufReader<Box<dyn Read + Send + 'a>>,
+    line: Vec<u8>,
+    number: u64,
+}
+
+/// One line.
+#[derive(Debug, Deserialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    kind: u32,
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    name_raw: Option<&'a RawValue>,
+    #[serde(default)]
+    size: i64,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+/// What a line says.
+enum Step {
+    /// Bytes of the tar, in base64: where they are in the line.
+    Segment(std::ops::Range<usize>),
+    /// The content of a file.
+    File { name: Vec<u8>, size: u64 },
+}
+
+impl<'a> Lines<'a> {
+    /// Reads what is compressed with gzip, as both stores keep it.
+    pub(super) fn new(stored: impl Read + Send + 'a, limits: DecodeLimits) -> Result<Self> {
+        let decoded = decoder(Compression::Gzip, stored, limits)?;
+        Ok(Self { reader: BufReader::with_capacity(BUFFER, decoded), line: Vec::new(), number: 0 })
+    }
+
+    fn next(&mut self) -> Result<Option<Step>> {
+        self.line.clear();
+        self.number += 1;
+        (&mut self.reader).take(LINE).read_until(b'\n', &mut self.line).map_err(Error::io)?;
+        if self.line.is_empty() {
+            return Ok(None);
+        }
+        if self.line.len() as u64 == LINE && !self.line.ends_with(b"\n") {
+            return Err(Error::limit(format_args!("line {} has more than {LINE} bytes", self.number)));
+        }
+        step(&self.line).context(|| format!("line {}", self.number)).map(Some)
+    }
+
+    /// How many bytes the tar has. Reads to the end.
+    pub(super) fn total(mut self) -> Result<u64> {
+        let mut total = 0_u64;
+        while let Some(step) = self.next()? {
+            let more = match step {
+                Step::Segment(range) => base64::decoded_len(&self.line[range]).ok_or_else(not_base64)? as u64,
+                Step::File { size, .. } => size,
+            };
+            total = total.checked_add(more).filter(|total| i64::try_from(*total).is_ok()).ok_or_else(|| Error::limit("it is too large"))?;
+        }
+        Ok(total)
+    }
+}
+
+fn step(line: &[u8]) -> Result<Step> {
+    let parsed: Line<'_> =
+        serde_json::from_slice(line).map_err(|error| Error::invalid(format_args!("it is no tar-split entry: {error}")))?;
+    match parsed.kind {
+        1 => {
+            let size = u64::try_from(parsed.size).map_err(|_| Error::invalid("the size of a file is negative"))?;
+            let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).map_err(|error| Error::invalid(error).frame("its name"));
+            let name = match (parsed.name_raw, parsed.name) {
+                // Most entries are directories and links: nobody asks for their names.
+                _ if size == 0 => Vec::new(),
+                (Some(raw), _) => {
+                    let mut name = text(raw)?.into_bytes();
+                    let len = base64::decode_in_place(&mut name).ok_or_else(not_base64)?;
+                    name.truncate(len);
+                    name
+                }
+                (None, Some(name)) => text(name)?.into_bytes(),
+                (None, None) => return Err(Error::invalid("a file without a name")),
+            };
+            Ok(Step::File { name, size })
+        }
+        2 => {
+            let Some(payload) = parsed.payload else { return Ok(Step::Segment(0..0)) };
+            let payload = payload.get();
+            let inner = payload.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(not_base64)?;
+            let start = inner.as_ptr() as usize - line.as_ptr() as usize;
+            Ok(Step::Segment(start..start + inner.len()))
+        }
+        other => Err(Error::invalid(format_args!("its type is {other}, expected 1, a file, or 2, bytes"))),
+    }
+}
+
+fn not_base64() -> Error {
+    Error::invalid("it is not in base64")
+}
+
+/// The tar of a layer, put together while it is read.
+pub(super) struct Rebuilt<C: Contents> {
+    lines: Lines<'static>,
+    contents: C,
+    now: Now<C::File>,
+    /// Bytes that are still to be passed over.
+    skip: u64,
+    /// What it is, in front of every error.
+    label: String,
+}
+
+/// Where the next bytes come from.
+enum Now<F> {
+    /// The beginning of the line, decoded.
+    Segment(std::ops::Range<usize>),
+    File {
+        file: F,
+        left: u64,
+        name: Vec<u8>,
+        size: u64,
+    },
+    End,
+    Failed,
+}
+
+impl<C: Contents> Rebuilt<C> {
+    /// Begins `from` bytes into the tar.
+    pub(super) fn new(lines: Lines<'static>, contents: C, from: u64, label: String) -> Self {
+        Self { lines, contents, now: Now::Segment(0..0), skip: from, label }
+    }
+
+    /// Goes on to the next line that has bytes to give.
+    fn advance(&mut self) -> Result<()> {
+        let Some(step) = self.lines.next().context(|| "tar-split")? else {
+            self.now = Now::End;
+            return Ok(());
+        };
+        self.now = match step {
+            Step::Segment(range) => {
+                let payload = &mut self.lines.line;
+                payload.copy_within(range.clone(), 0);
+                let len = base64::decode_in_place(&mut payload[..range.len()]).ok_or_else(|| not_base64().frame("tar-split"))?;
+                let skipped = self.skip.min(len as u64);
+                self.skip -= skipped;
+                Now::Segment(usize::try_from(skipped).unwrap_or(len)..len)
+            }
+            Step::File { size, .. } if size <= self.skip => {
+                self.skip -= size;
+                Now::Segment(0..0)
+            }
+            Step::File { name, size } => {
+                let (file, left) = self.file(&name, size).context(|| shown(&name))?;
+                Now::File { file, left, name, size }
+            }
+        };
+        Ok(())
+    }
+
+    fn file(&mut self, name: &[u8], size: u64) -> Result<(C::File, u64)> {
+        let (mut file, found) = self.contents.open(name)?;
+        if found != size {
+            return Err(Error::mismatch(format_args!("it has {found} bytes, expected {size}: {CHANGED}")));
+        }
+        let skipped = std::mem::take(&mut self.skip);
+        if skipped > 0 {
+            file.seek(SeekFrom::Start(skipped)).map_err(Error::io)?;
+        }
+        Ok((file, size - skipped))
+    }
+
+    /// Gives some bytes; none only at the end.
+    fn some(&mut self, buf: &mut [u8]) -> Result<usize> {
+        loop {
+            match &mut self.now {
+                Now::Segment(range) if range.start < range.end => {
+                    let count = buf.len().min(range.len());
+                    buf[..count].copy_from_slice(&self.lines.line[range.start..range.start + count]);
+                    range.start += count;
+                    return Ok(count);
+                }
+                Now::File { file, left, name, size } if *left > 0 => {
+                    let most = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
+                    let count = match file.read(&mut buf[..most]) {
+                        Ok(0) => {
+                            let found = *size - *left;
+                            return Err(
+                                Error::mismatch(format_args!("it ends after {found} bytes, expected {size}: {CHANGED}")).frame(shown(name))
+                            );
+                        }
+                        Ok(count) => count,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                        Err(error) => return Err(Error::io(error).frame(shown(name))),
+                    };
+                    *left -= count as u64;
+                    return Ok(count);
+                }
+                Now::End => return Ok(0),
+                Now::Failed => return Err(Error::invalid("it has failed before")),
+                Now::Segment(_) | Now::File { .. } => self.advance()?,
+            }
+        }
+    }
+}
+
+impl<C: Contents> Read for Rebuilt<C> {
+    /// Fills all of `buf` but at the end: entries are small, and a reader asks for as much as it can take.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.some(&mut buf[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) => {
+                    self.now = Now::Failed;
+                    return Err(error.frame(&self.label).into());
+                }
+            }
+        }
+        Ok(filled)
+    }
+}
+
+fn shown(name: &[u8]) -> String {
+    format!("file `{}`", escape_bytes(name))
+}
+
+/// Reads whatever comes as a tar-split stream, plain: what it comes to is what was announced, in any steps and from any place.
+pub fn fuzz_tar_split(data: &[u8]) {
+    /// Files whose content is their name, over and over.
+    struct Named(u64);
+
+    impl Contents for Named {
+        type File = Cursor<Vec<u8>>;
+
+        fn open(&self, name: &[u8]) -> Result<(Self::File, u64)> {
+            let bytes: Vec<u8> = name.iter().copied().cycle().take(usize::try_from(self.0).unwrap_or(0)).collect();
+            Ok((Cursor::new(bytes), self.0))
+        }
+    }
+
+    let [size, step, from, text @ ..] = data else { return };
+    let lines = || {
+        let reader: Box<dyn Read + Send> = Box::new(Cursor::new(text.to_vec()));
+        Lines { reader: BufReader::with_capacity(BUFFER, reader), line: Vec::new(), number: 0 }
+    };
+    let rebuilt = |from: u64| Rebuilt::new(lines(), Named(u64::from(*size)), from, "fuzz".to_owned());
+    let total = lines().total();
+    let mut whole = Vec::new();
+    if rebuilt(0).read_to_end(&mut whole).is_err() {
+        return;
+    }
+    assert_eq!(total.expect("it could be rebuilt"), whole.len() as u64);
+    let from = usize::from(*from).min(whole.len());
+    let mut rest = rebuilt(from as u64);
+    let mut at = from;
+    let mut buf = vec![0; usize::from(*step) + 1];
+    loop {
+        let count = rest.read(&mut buf).expect("it could be rebuilt from its beginning");
+        assert_eq!(buf[..count], whole[at..at + count]);
+        at += count;
+        if count == 0 {
+            break;
+        }
+    }
+    assert_eq!(at, whole.len());
+}
