@@ -4,6 +4,7 @@ use std::path::Path;
 
 use longshore_testkit::facts::{Packing, unpack};
 use longshore_testkit::images::{Image, Layer, Layout, docker_archive, pack};
+use longshore_testkit::stores::{Bolt, bucket, bytes, tar_split};
 use longshore_testkit::{fixtures, tar, tree};
 
 /// Kinds of seeds.
@@ -13,6 +14,8 @@ pub(crate) enum Seeds {
     Archives,
     /// Compressed streams of every kind.
     Compressed,
+    /// bbolt databases.
+    Databases,
     /// `dir:` folders, in pieces.
     Dirs,
     /// `google-dir:` folders, as archives of their files.
@@ -31,6 +34,8 @@ pub(crate) enum Seeds {
     References,
     /// Compressed streams behind two bytes, which say how and in which steps they are read.
     Streams,
+    /// tar-split streams behind three bytes: the size of files, steps, where reading begins.
+    TarSplits,
 }
 
 /// Above this a seed makes every run slow, and hides the few bytes that matter.
@@ -42,6 +47,7 @@ impl Seeds {
         let mut seeds = match self {
             Self::Archives => [small_archives(), whole_archives()].concat(),
             Self::Compressed => compressed(),
+            Self::Databases => databases(),
             Self::Dirs => trees().into_iter().map(|tree| tree.split_once(NEXT).expect("it has pieces").1.to_owned().into_bytes()).collect(),
             Self::GoogleDirs => google_dirs(),
             Self::Json => json(),
@@ -51,6 +57,7 @@ impl Seeds {
             Self::Names => names(),
             Self::References => references(),
             Self::Streams => streams(),
+            Self::TarSplits => tar_splits(),
         };
         seeds.retain(|seed| seed.len() <= LARGE);
         seeds.sort();
@@ -123,6 +130,19 @@ fn layers() -> Vec<Vec<u8>> {
             bytes.len() >= 1024 && bytes.len() % 512 == 0 && (bytes[257..262] == *b"ustar" || bytes.iter().all(|&byte| byte == 0))
         })
         .collect()
+}
+
+fn databases() -> Vec<Vec<u8>> {
+    let image = |name: &str| bucket(name, vec![bytes("createdat", "1"), bucket("target", vec![bytes("digest", "d"), bytes("size", "2")])]);
+    let images: Vec<_> = ["a:1", "b:1", "c:1", "d:1", "e:1"].map(image).into();
+    let items = [bytes("large", vec![b'x'; 900]), bucket("v1", vec![bucket("default", vec![bucket("images", images)])])];
+    [(512, 2, 0), (512, 3, 100), (1024, 100, 1000)].map(|(page, fan, inline)| Bolt { page, fan, inline }.write(&items)).into()
+}
+
+fn tar_splits() -> Vec<Vec<u8>> {
+    let layers = [vec![Layer::new("etc/\netc/one=1\nlink->etc/one\nhard=>etc/one").tar], layers()].concat();
+    let split = |layer: Vec<u8>| [&[1, 100, 7][..], &tar_split(&layer).0].concat();
+    layers.into_iter().filter(|layer| layer.len() < 20_000).map(split).collect()
 }
 
 fn compressed() -> Vec<Vec<u8>> {

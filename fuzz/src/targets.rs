@@ -3,7 +3,7 @@
 //! A fuzz function lives in the module that it tests, as `pub fn fuzz_…(&[u8])`. It may check whatever must hold of a result (that
 //! writing what was parsed gives the same bytes, that chunk sizes do not matter), and panics when it does not.
 
-use longshore::{compress, format, reference, spec, tar};
+use longshore::{compress, format, reference, spec, stores, tar};
 
 use crate::seeds::Seeds;
 
@@ -24,6 +24,7 @@ const fn target(name: &'static str, run: fn(&[u8]), seeds: Seeds) -> Target {
 /// All of them.
 pub(crate) static TARGETS: &[Target] = &[
     target("archive", format::fuzz_archive, Seeds::Archives),
+    target("bolt", stores::fuzz_bolt, Seeds::Databases),
     target("convert", convert, Seeds::Archives),
     target("decode", compress::fuzz_decode, Seeds::Streams),
     target("digest", digest, Seeds::References),
@@ -38,6 +39,7 @@ pub(crate) static TARGETS: &[Target] = &[
     target("sniff", compress::fuzz_sniff, Seeds::Compressed),
     target("spec", spec::fuzz_spec, Seeds::Json),
     target("tar", tar::fuzz_tar, Seeds::Layers),
+    target("tar-split", stores::fuzz_tar_split, Seeds::TarSplits),
 ];
 
 /// What parses as a digest prints as it was.

@@ -1,4 +1,4 @@
-//! The tools of others, found and run: docker, podman, docker-registry, skopeo and umoci.
+//! The tools of others, found and run: docker, podman, containerd, skopeo and umoci.
 //!
 //! Each works in a private folder: a dockerd of our own on a socket there, podman with its own storage. A tool that is not installed, or
 //! that this machine does not let work (podman and dockerd need root), is reported by [`skipped`].
@@ -64,6 +64,15 @@ impl Dockerd {
     ///
     /// When a program is missing, we are not root, or dockerd does not answer within a minute.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments, such as a storage driver.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn start_with(args: &[&str]) -> Result<Self, String> {
         let client = find("docker").ok_or("docker is not installed")?;
         let server = find("dockerd").ok_or("dockerd is not installed")?;
         if !is_root() {
@@ -76,7 +85,7 @@ impl Dockerd {
         let mut command = Command::new(&server);
         command.arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec")).arg("--pidfile").arg(at("pid"));
         command.arg("-H").arg(format!("unix://{}", at("socket").display()));
-        command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
+        command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]).args(args);
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
         // The private containerd that dockerd starts is found on the path.
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -96,6 +105,11 @@ impl Dockerd {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// The folder in which it keeps images.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     /// A client's command on this dockerd.
@@ -143,16 +157,7 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            signal(&self.child, TERM);
-            let start = Instant::now();
-            while self.child.try_wait().is_ok_and(|status| status.is_none()) {
-                if start.elapsed() > Duration::from_secs(20) {
-                    let _ = self.child.kill();
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
+        end(&mut self.child);
     }
 }
 
@@ -171,6 +176,7 @@ fn loaded(said: &str) -> Vec<String> {
 pub struct Podman {
     program: PathBuf,
     folder: TempDir,
+    driver: &'static str,
 }
 
 impl Podman {
@@ -180,9 +186,19 @@ impl Podman {
     ///
     /// When it is missing, or does not work here.
     pub fn find() -> Result<Self, String> {
+        Self::with_driver("vfs")
+    }
+
+    /// The same with another storage driver.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn with_driver(driver: &'static str) -> Result<Self, String> {
         let podman = Self {
             program: find("podman").ok_or("podman is not installed")?,
             folder: tempfile::Builder::new().prefix("podman").tempdir().unwrap(),
+            driver,
         };
         if !is_root() {
             return Err("podman with storage of its own needs root".to_owned());
@@ -191,11 +207,16 @@ impl Podman {
         if tried.code == Some(0) { Ok(podman) } else { Err(format!("podman does not work: {}", tried.stderr.trim())) }
     }
 
+    /// The folder in which it keeps images.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
     /// A command on the private storage.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.folder.path().join("root")).arg("--runroot").arg(self.folder.path().join("run"));
-        command.args(["--storage-driver", "vfs", "--events-backend", "none"]).args(args).env("HOME", self.folder.path());
+        command.args(["--storage-driver", self.driver, "--events-backend", "none"]).args(args).env("HOME", self.folder.path());
         command
     }
 
@@ -228,6 +249,88 @@ impl Drop for Podman {
         // Mounts that podman makes on its own storage would keep the folder from being removed.
         for name in ["root/vfs", "root/overlay"] {
             let _ = Command::new("umount").arg(self.folder.path().join(name)).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// A containerd of our own, with its `ctr`. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Containerd {
+    client: PathBuf,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Containerd {
+    /// Starts one, or says why that is impossible here.
+    ///
+    /// # Errors
+    ///
+    /// When a program is missing, we are not root, or containerd does not answer within a minute.
+    pub fn start() -> Result<Self, String> {
+        let client = find("ctr").ok_or("ctr is not installed")?;
+        let server = find("containerd").ok_or("containerd is not installed")?;
+        if !is_root() {
+            return Err("containerd needs root".to_owned());
+        }
+        let folder = tempfile::Builder::new().prefix("containerd").tempdir_in("/tmp").map_err(|e| e.to_string())?;
+        let at = |name: &str| folder.path().join(name);
+        let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+        std::fs::write(at("config.toml"), config).map_err(|e| e.to_string())?;
+        let log = std::fs::File::create(at("log")).map_err(|e| e.to_string())?;
+        let mut command = Command::new(&server);
+        command.arg("--config").arg(at("config.toml")).arg("--root").arg(at("root")).arg("--state").arg(at("state"));
+        command.arg("--address").arg(at("socket"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
+        let child = command.spawn().map_err(|e| e.to_string())?;
+        let mut engine = Self { client, child, folder };
+        let start = Instant::now();
+        while run(engine.command(&["version"])).code != Some(0) {
+            let ended = engine.child.try_wait().map_err(|e| e.to_string())?.is_some();
+            if ended || start.elapsed() > Duration::from_secs(60) {
+                let log = std::fs::read_to_string(engine.folder.path().join("log")).unwrap_or_default();
+                return Err(format!("containerd does not start: {}", log.lines().last().unwrap_or("it said nothing")));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(engine)
+    }
+
+    /// The folder in which it keeps images.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// A command of `ctr` on this containerd.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.client);
+        command.arg("--address").arg(self.folder.path().join("socket")).args(args);
+        command
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        ok(self.command(args))
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Ends a daemon, first gently.
+fn end(child: &mut Child) {
+    if child.try_wait().is_ok_and(|status| status.is_none()) {
+        signal(child, TERM);
+        let start = Instant::now();
+        while child.try_wait().is_ok_and(|status| status.is_none()) {
+            if start.elapsed() > Duration::from_secs(20) {
+                let _ = child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }

@@ -364,3 +364,173 @@ pub fn fuzz_bolt(data: &[u8]) {
     }
     let _ = read(data, |bolt| walk(bolt, &bolt.root(), 0, &mut 10_000));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use longshore_testkit::stores::{Bolt as Writer, Item, bucket, bytes as value};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn items() -> Vec<(Vec<u8>, Item)> {
+        let image =
+            |name: &str| bucket(name, vec![value("createdat", [1, 2]), bucket("target", vec![value("digest", "d"), value("size", [2])])]);
+        let images = (0..40).map(|at| image(&format!("image-{at:02}"))).collect();
+        vec![
+            bucket("empty", Vec::new()),
+            value("large", vec![b'x'; 3000]),
+            bucket("v1", vec![bucket("default", vec![bucket("images", images)])]),
+        ]
+    }
+
+    const WRITERS: [Writer; 4] = [
+        Writer { page: 4096, fan: 100, inline: 1000 },
+        Writer { page: 512, fan: 3, inline: 0 },
+        Writer { page: 1024, fan: 2, inline: 100 },
+        Writer { page: 65536, fan: 7, inline: 50 },
+    ];
+
+    /// All that a bucket holds, as it was written.
+    fn all<B: Bytes + ?Sized>(bolt: &Bolt<'_, B>, bucket: &Bucket) -> Result<Vec<(Vec<u8>, Item)>> {
+        let mut found = Vec::new();
+        bolt.each(bucket, &mut |key, value| {
+            found.push((
+                key.to_vec(),
+                match value {
+                    Value::Bytes(bytes) => Item::Bytes(bytes),
+                    Value::Bucket(bucket) => Item::Bucket(all(bolt, &bucket)?),
+                },
+            ));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    #[test]
+    fn everything_is_found_however_it_is_laid_out() {
+        for writer in WRITERS {
+            let file = writer.write(&items());
+            let found = read(&file[..], |bolt| all(bolt, &bolt.root())).unwrap();
+            assert_eq!(found, items(), "{writer:?}");
+            fuzz_bolt(&file);
+            let get = |path: &[&[u8]], key: &[u8]| {
+                read(&file[..], |bolt| match bolt.bucket(&bolt.root(), path)? {
+                    Some(bucket) => bolt.get(&bucket, key),
+                    None => Ok(None),
+                })
+                .unwrap()
+            };
+            assert_eq!(
+                get(&[b"v1", b"default", b"images", b"image-17", b"target"], b"digest"),
+                Some(Value::Bytes(b"d".to_vec())),
+                "{writer:?}"
+            );
+            assert_eq!(get(&[b"v1", b"default", b"images"], b"image-170"), None);
+            assert_eq!(get(&[b"v1", b"default", b"images"], b""), None);
+            assert_eq!(get(&[b"empty"], b"x"), None);
+            assert_eq!(get(&[b"large"], b"x"), None, "it is no bucket");
+            assert_eq!(get(&[], b"large"), Some(Value::Bytes(vec![b'x'; 3000])));
+        }
+    }
+
+    #[test]
+    fn the_newer_meta_page_counts_and_a_broken_one_does_not() {
+        let whole = WRITERS[0].write(&items());
+        let found = |file: &[u8]| read(file, |bolt| all(bolt, &bolt.root())).map_err(|error| error.to_string());
+        // Transaction 6 leads to no page.
+        let mut second = whole.clone();
+        second[4096 + 30] ^= 1;
+        assert!(found(&second).unwrap_err().contains("has no page"), "{:?}", found(&second));
+        let mut first = whole.clone();
+        first[30] ^= 1;
+        assert_eq!(found(&first).unwrap(), items());
+        first[4096 + 30] ^= 1;
+        assert_eq!(found(&first).unwrap_err(), "it is not a bbolt database");
+        assert_eq!(found(b"").unwrap_err(), "it is not a bbolt database");
+        for len in (0..whole.len()).step_by(509) {
+            let _ = found(&whole[..len]);
+        }
+    }
+
+    #[test]
+    fn circles_and_lies_end() {
+        let file = Writer { page: 512, fan: 2, inline: 0 }.write(&items());
+        let pages = file.len() / 512;
+        // Every page becomes every kind of page, and leads to every other.
+        for page in 2..pages {
+            for (at, with) in
+                [(8, 1), (8, 2), (8, 4), (10, 255), (12, 1), (12, 255), (16, 255), (20, 255), (24, 3), (24, page as u8), (24, 4)]
+            {
+                let mut broken = file.clone();
+                broken[page * 512 + at] = with;
+                let _ = read(&broken[..], |bolt| all(bolt, &bolt.root()));
+                fuzz_bolt(&broken);
+            }
+        }
+    }
+
+    /// A database that somebody commits to, now and then.
+    struct Changing {
+        versions: Vec<Vec<u8>>,
+        reads: AtomicUsize,
+        every: usize,
+    }
+
+    impl Bytes for Changing {
+        fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+            let version = self.reads.fetch_add(1, Ordering::Relaxed) / self.every;
+            self.versions[version.min(self.versions.len() - 1)].read_at(buf, at)
+        }
+
+        fn len(&self) -> Result<u64> {
+            Ok(self.versions[0].len() as u64)
+        }
+    }
+
+    impl Bytes for Vec<u8> {
+        fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+            self[..].read_at(buf, at)
+        }
+
+        fn len(&self) -> Result<u64> {
+            Ok(self[..].len() as u64)
+        }
+    }
+
+    #[test]
+    fn a_commit_meanwhile_is_seen() {
+        let writer = &WRITERS[2];
+        let versions = |count: u8| {
+            let version = |number: u8| {
+                let mut file = writer.write(&[value("a", vec![number; 700]), value("b", vec![number; 700])]);
+                // The transaction, and its checksum.
+                file[1024 + 16 + 48] = 7 + number;
+                let sum = fnv1a(&file[1024 + 16..1024 + 16 + CHECKED]);
+                file[1024 + 16 + CHECKED..1024 + 16 + CHECKED + 8].copy_from_slice(&sum.to_ne_bytes());
+                file
+            };
+            (0..count).map(version).collect::<Vec<_>>()
+        };
+        for every in 1..40 {
+            let changing = Changing { versions: versions(5), reads: AtomicUsize::new(0), every };
+            let found = read(&changing, |bolt| all(bolt, &bolt.root())).unwrap();
+            let [(_, Item::Bytes(a)), (_, Item::Bytes(b))] = &found[..] else { panic!("{found:?}") };
+            assert_eq!(a, b, "{every}");
+        }
+        let always = Changing { versions: versions(248), reads: AtomicUsize::new(0), every: 3 };
+        assert_eq!(read(&always, |bolt| all(bolt, &bolt.root())).unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_go_in(data in proptest::collection::vec(any::<u8>(), 0..256), at in 0_usize..8000) {
+            fuzz_bolt(&data);
+            let mut file = WRITERS[2].write(&items());
+            let at = at.min(file.len() - data.len());
+            file[at..at + data.len()].copy_from_slice(&data);
+            fuzz_bolt(&file);
+        }
+    }
+}

@@ -178,6 +178,8 @@ fn absent(images: &[Listed], wanted: &str) -> Error {
 /// The names that are most like `wanted`, the nearest first: other tags of its repository, and those a few letters away.
 pub fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     const MOST: usize = 5;
+    // A digest says nothing about what is like it.
+    let wanted = wanted.split_once('@').map_or(wanted, |(name, _)| name);
     let repository = |text: &str| Reference::parse(text).map_or_else(|_| text.to_owned(), |reference| reference.path().to_owned());
     let last = |text: &str| text.rsplit('/').next().unwrap_or(text).to_owned();
     let (wanted_path, wanted_last) = (repository(wanted), last(&repository(wanted)));

@@ -345,3 +345,205 @@ pub fn fuzz_tar_split(data: &[u8]) {
     }
     assert_eq!(at, whole.len());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::path::Path;
+
+    use longshore_testkit::facts::Packing;
+    use longshore_testkit::images::pack;
+    use longshore_testkit::stores::tar_split;
+    use longshore_testkit::tar::{Member, write};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ErrorKind;
+    use crate::stores::disk;
+
+    fn members() -> Vec<Member> {
+        let long = "long/".repeat(40) + "name";
+        let mut pax = Member::file("pax", "with records");
+        pax.about.xattrs.insert(b"user.a".to_vec(), b"b".to_vec());
+        vec![
+            Member::dir("./d/"),
+            Member::file("./d/file", "bytes"),
+            Member::file("/d/large", vec![b'x'; 700_000]),
+            Member::file("d/empty", ""),
+            Member::file("d/.wh.gone", ""),
+            Member::file(b"d/\xff\xfe \"quoted\"".to_vec(), "odd"),
+            Member::file(long, "deep"),
+            Member::other(b'1', "d/hard", "d/file"),
+            Member::other(b'2', "link", "d"),
+            Member::file("link/below", "below a link"),
+            pax,
+        ]
+    }
+
+    /// A layer's folder, and the gzip'ed lines of its tar.
+    fn unpacked(dir: &Path, members: &[Member]) -> (Vec<u8>, Vec<u8>) {
+        let archive = write(members);
+        let (lines, files) = tar_split(&archive);
+        fs::create_dir_all(dir.join("d")).unwrap();
+        std::os::unix::fs::symlink("d", dir.join("link")).unwrap();
+        for (name, data) in files {
+            let name = name.strip_prefix(b"/").unwrap_or(&name);
+            let path = dir.join(std::ffi::OsStr::from_bytes(name));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, data).unwrap();
+        }
+        (archive, pack(&lines, Packing::Gzip))
+    }
+
+    fn rebuilt(dir: &Path, split: &[u8], from: u64) -> Result<Rebuilt<Arc<Folder>>> {
+        let folder = Folder::new(disk::folder(dir)?);
+        Ok(Rebuilt::new(lines(split)?, Arc::new(folder), from, "layer".to_owned()))
+    }
+
+    fn lines(split: &[u8]) -> Result<Lines<'static>> {
+        Lines::new(Cursor::new(split.to_vec()), DecodeLimits::default())
+    }
+
+    fn read(dir: &Path, split: &[u8], from: u64, step: usize) -> Result<Vec<u8>> {
+        let (mut reader, mut buf, mut all) = (rebuilt(dir, split, from)?, vec![0; step], Vec::new());
+        loop {
+            match reader.read(&mut buf).map_err(Error::io)? {
+                0 => return Ok(all),
+                count => all.extend_from_slice(&buf[..count]),
+            }
+        }
+    }
+
+    #[test]
+    fn the_tar_is_put_together_from_any_place_in_any_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let (archive, split) = unpacked(dir.path(), &members());
+        assert_eq!(lines(&split).unwrap().total().unwrap(), archive.len() as u64);
+        for step in [1 << 20, 4096, 777, 100_000] {
+            assert!(read(dir.path(), &split, 0, step).unwrap() == archive, "{step}");
+        }
+        for from in (0..archive.len()).step_by(30_011).chain([1, 511, 512, 513, archive.len() - 1, archive.len(), archive.len() + 5]) {
+            let expected = archive.get(from..).unwrap_or_default();
+            assert!(read(dir.path(), &split, from as u64, 1 << 20).unwrap() == expected, "{from}");
+        }
+        // A whole buffer at once, but at the end.
+        let mut buf = vec![0; 300_000];
+        assert_eq!(rebuilt(dir.path(), &split, 0).unwrap().read(&mut buf).unwrap(), buf.len());
+        assert!(read(dir.path(), &pack(b"", Packing::Gzip), 0, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_layer_that_was_changed_is_an_error_that_names_the_file() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("file"), "bytes").unwrap();
+        let changes: [(&str, &dyn Fn(&Path), &str); 9] = [
+            ("missing", &|at| fs::remove_file(at.join("d/file")).unwrap(), "file `./d/file`: it is missing: the layer is being deleted"),
+            ("folder", &|at| fs::remove_dir_all(at.join("d")).unwrap(), "file `./d/file`: it is missing"),
+            (
+                "longer",
+                &|at| fs::write(at.join("d/file"), "bytes and more").unwrap(),
+                "file `./d/file`: it has 14 bytes, expected 5: the layer",
+            ),
+            ("shorter", &|at| fs::write(at.join("d/file"), "").unwrap(), "file `./d/file`: it has 0 bytes, expected 5"),
+            ("odd", &|at| fs::write(at.join("pax"), "").unwrap(), "file `pax`: it has 0 bytes"),
+            (
+                "link",
+                &|at| {
+                    fs::remove_file(at.join("d/file")).unwrap();
+                    std::os::unix::fs::symlink(outside.path().join("file"), at.join("d/file")).unwrap();
+                },
+                "file `./d/file`: it is not a regular file",
+            ),
+            (
+                "linked folder",
+                &|at| {
+                    fs::remove_dir_all(at.join("d")).unwrap();
+                    std::os::unix::fs::symlink(outside.path(), at.join("d")).unwrap();
+                },
+                "file `./d/file`: it is missing",
+            ),
+            (
+                "pipe",
+                &|at| {
+                    fs::remove_file(at.join("d/file")).unwrap();
+                    rustix::fs::mkfifoat(rustix::fs::CWD, at.join("d/file"), rustix::fs::Mode::RWXU).unwrap();
+                },
+                "file `./d/file`: it is not a regular file",
+            ),
+            (
+                "directory",
+                &|at| {
+                    fs::remove_file(at.join("d/file")).unwrap();
+                    fs::create_dir(at.join("d/file")).unwrap();
+                },
+                "file `./d/file`: it is not a regular file",
+            ),
+        ];
+        for (what, change, says) in changes {
+            let dir = tempfile::tempdir().unwrap();
+            let (_, split) = unpacked(dir.path(), &members());
+            change(dir.path());
+            let error = read(dir.path(), &split, 0, 1 << 20).unwrap_err();
+            assert!(error.to_string().starts_with("layer: ") && error.to_string().contains(says), "{what}: {error}");
+            let mut again = rebuilt(dir.path(), &split, 0).unwrap();
+            assert!(again.read_to_end(&mut Vec::new()).is_err() && again.read(&mut [0]).is_err(), "{what}: it goes on after a failure");
+        }
+    }
+
+    #[test]
+    fn malformed_streams_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "bytes").unwrap();
+        for (text, kind, says) in [
+            ("x", ErrorKind::Invalid, "line 1: it is no tar-split entry"),
+            ("{}", ErrorKind::Invalid, "missing field `type`"),
+            ("{\"type\":2,\"payload\":\"QQ==\"}\n{\"type\":3}", ErrorKind::Invalid, "line 2: its type is 3"),
+            ("{\"type\":2,\"payload\":\"Q\"}", ErrorKind::Invalid, "it is not in base64"),
+            ("{\"type\":2,\"payload\":\"\\u0051Q==\"}", ErrorKind::Invalid, "it is not in base64"),
+            ("{\"type\":2,\"payload\":7}", ErrorKind::Invalid, "it is not in base64"),
+            ("{\"type\":1,\"name\":\"a\",\"size\":-1}", ErrorKind::Invalid, "negative"),
+            ("{\"type\":1,\"size\":1}", ErrorKind::Invalid, "without a name"),
+            ("{\"type\":1,\"name\":\"../a\",\"size\":1}", ErrorKind::Invalid, "contains `..`"),
+            ("{\"type\":1,\"name\":\"a\\u0000\",\"size\":1}", ErrorKind::Invalid, "NUL"),
+            ("{\"type\":1,\"name_raw\":\"?\",\"size\":1}", ErrorKind::Invalid, "base64"),
+        ] {
+            let error = read(dir.path(), &pack(text.as_bytes(), Packing::Gzip), 0, 100).unwrap_err();
+            assert!(error.kind() == kind && error.to_string().contains(says), "{text}: {error}");
+            fuzz_tar_split(&[&[5, 3, 1][..], text.as_bytes()].concat());
+        }
+        let cut = pack(b"{\"type\":2}\n", Packing::Gzip);
+        assert_eq!(read(dir.path(), &cut[..cut.len() - 4], 0, 100).unwrap_err().kind(), ErrorKind::Invalid);
+        let huge = format!("{{\"type\":1,\"name\":\"a\",\"size\":{0}}}\n{{\"type\":1,\"name\":\"a\",\"size\":{0}}}\n", i64::MAX);
+        assert_eq!(lines(&pack(huge.as_bytes(), Packing::Gzip)).unwrap().total().unwrap_err().kind(), ErrorKind::Limit);
+        let long = pack(&vec![b' '; 17 << 20], Packing::Gzip);
+        assert_eq!(lines(&long).unwrap().total().unwrap_err().kind(), ErrorKind::Limit);
+        fuzz_tar_split(&[&[5, 3, 1][..], &tar_split(&write(&[Member::file("a", "bytes")])).0].concat());
+    }
+
+    #[test]
+    fn without_openat2_it_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let members: Vec<_> = members().into_iter().filter(|member| !member.name.starts_with(b"link/")).collect();
+        let (archive, split) = unpacked(dir.path(), &members);
+        let folder = Folder { beneath: Beneath::Walk, ..Folder::new(disk::folder(dir.path()).unwrap()) };
+        let mut all = Vec::new();
+        Rebuilt::new(lines(&split).unwrap(), Arc::new(folder), 0, "layer".to_owned()).read_to_end(&mut all).unwrap();
+        assert!(all == archive);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_go_in(data in proptest::collection::vec(any::<u8>(), 0..64)) {
+            fuzz_tar_split(&data);
+        }
+
+        #[test]
+        fn odd_lines_go_in(
+            head in proptest::array::uniform3(any::<u8>()),
+            lines in proptest::collection::vec(r#"\{"type":[123],?("name":"a",)?("name_raw":"YQ==",)?"size":[0-9],"payload":(null|"QUJD"|"QQ==")\}"#, 0..6),
+        ) {
+            fuzz_tar_split(&[&head[..], lines.join("\n").as_bytes()].concat());
+        }
+    }
+}
