@@ -193,7 +193,7 @@ pub fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<S
         } else {
             1 + distance(last(&path).as_bytes(), wanted_last.as_bytes())
         };
-        if score <= 1 + (wanted_last.len() / 3).min(3) {
+        if score <= 1 + (wanted_last.len() / 3).clamp(1, 3) {
             scored.push((score, name.to_owned()));
         }
     }

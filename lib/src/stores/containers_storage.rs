@@ -93,7 +93,7 @@ impl ContainersStorage {
 pub fn open_containers_storage(store: &ContainersStorage, reference: Option<&str>, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
     let read = || -> Result<Builder<'_>> {
         let lists = Lists::read(store, opening.ctx)?;
-        let listed: Vec<_> = lists.images.iter().map(ImageRecord::listed).collect();
+        let listed = lists.listed();
         let chosen = choose(&listed, reference)?;
         let mut builder = Builder::new(opening);
         for Chosen { at, names } in chosen {
@@ -122,8 +122,7 @@ pub fn open_containers_storage(store: &ContainersStorage, reference: Option<&str
 /// When there is no store, or it is malformed.
 pub fn containers_storage_names(store: &ContainersStorage, ctx: &Context) -> Result<Vec<String>> {
     let lists = Lists::read(store, ctx).context(|| store.describe())?;
-    let listed: Vec<_> = lists.images.iter().map(ImageRecord::listed).collect();
-    Ok(choose::names(&listed))
+    Ok(choose::names(&lists.listed()))
 }
 
 /// One entry of `images.json`.
@@ -154,11 +153,6 @@ impl ImageRecord {
     /// The key of the manifest that counts, and of any that the image came with.
     fn manifests(&self) -> impl Iterator<Item = (&String, &Digest)> {
         self.data.iter().filter(|(key, _)| *key == "manifest" || key.starts_with("manifest-"))
-    }
-
-    fn listed(&self) -> Listed {
-        let digests = self.manifests().map(|(_, digest)| *digest).collect();
-        Listed { id: self.id.clone(), names: self.names.clone(), digests, hidden: false }
     }
 }
 
@@ -283,6 +277,26 @@ impl Lists {
             return Err(Error::not_found("there is no store of containers/storage"));
         }
         Ok(lists)
+    }
+
+    /// The images to choose from. One without a name that another is built on is only a step of a build.
+    fn listed(&self) -> Vec<Listed> {
+        let parent = |id: &String| self.layers.get(id).and_then(|layer| layer.parent.as_ref());
+        let mut below = HashSet::new();
+        for image in &self.images {
+            let named = image.layer.as_ref().filter(|_| !image.names.is_empty());
+            let mut next = named.or_else(|| image.layer.as_ref().and_then(parent));
+            while let Some(layer) = next.filter(|layer| below.insert(*layer)) {
+                next = parent(layer);
+            }
+        }
+        let listed = |image: &ImageRecord| Listed {
+            id: image.id.clone(),
+            names: image.names.clone(),
+            digests: image.manifests().map(|(_, digest)| *digest).collect(),
+            hidden: image.names.is_empty() && image.layer.as_ref().is_some_and(|layer| below.contains(layer)),
+        };
+        self.images.iter().map(listed).collect()
     }
 
     /// Reads one image and adds it.
