@@ -18,7 +18,7 @@ use longshore::location::{Location, create};
 use longshore::plan::{Compress, ConvertOptions, convert};
 use longshore::source::{Source, Wanted};
 use longshore::stores::{
-    Containerd as Content_, ContainersStorage, DockerStorage, containerd_names, containers_storage_names, docker_storage_names,
+    Containerd as ContainerdStore, ContainersStorage, DockerStorage, containerd_names, containers_storage_names, docker_storage_names,
     open_containerd, open_containers_storage, open_docker_storage,
 };
 use longshore::tree::Opening;
@@ -42,7 +42,7 @@ fn context() -> Context {
 enum Store {
     Docker(DockerStorage),
     Podman(ContainersStorage),
-    Containerd(Content_),
+    Containerd(ContainerdStore),
 }
 
 impl Store {
@@ -108,8 +108,11 @@ fn copy(source: &dyn Source, to: &Path, format: &str, options: &ConvertOptions) 
     facts(to.path().unwrap())
 }
 
+/// What is known of files by their paths: mode, number, size, time of the last change, links.
+type Snapshot = BTreeMap<PathBuf, (u32, u64, u64, i64, i64, u64)>;
+
 /// Everything below a folder but times of access: nothing may change.
-fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u32, u64, u64, i64, i64, u64)> {
+fn snapshot(root: &Path) -> Snapshot {
     let mut all = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(path) = open.pop() {
@@ -124,7 +127,7 @@ fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u32, u64, u64, i64, i64, u64)> {
 
 /// Names what has changed since, if anything has.
 #[track_caller]
-fn assert_unchanged(before: &BTreeMap<PathBuf, (u32, u64, u64, i64, i64, u64)>, root: &Path) {
+fn assert_unchanged(before: &Snapshot, root: &Path) {
     let after = snapshot(root);
     let changed: Vec<_> = before.iter().filter(|(path, about)| after.get(*path) != Some(about)).map(|(path, _)| path).collect();
     let new: Vec<_> = after.keys().filter(|path| !before.contains_key(*path)).collect();
@@ -435,7 +438,7 @@ fn containerds_store() {
     engine.ok(&["images", "import", "--no-unpack", archive.to_str().unwrap()]);
     engine.ok(&["--namespace", "moby", "images", "import", "--no-unpack", archive.to_str().unwrap()]);
     engine.ok(&["images", "tag", "example.com/multi:1", "example.com/other/multi:2"]);
-    let store = Store::Containerd(Content_ { root: engine.root(), namespace: "default".to_owned() });
+    let store = Store::Containerd(ContainerdStore { root: engine.root(), namespace: "default".to_owned() });
     let before = snapshot(&engine.root());
 
     let all = store.open("");
@@ -451,7 +454,7 @@ fn containerds_store() {
     assert_eq!(store.open(&id).catalog().images[0].id().to_string(), id, "by the ID of its config");
     let error = store.refused("kichen:1");
     assert!(error.hint_text().unwrap().contains("did you mean kitchen:1?"), "{error}");
-    let other = Store::Containerd(Content_ { root: engine.root(), namespace: "k8s.io".to_owned() });
+    let other = Store::Containerd(ContainerdStore { root: engine.root(), namespace: "k8s.io".to_owned() });
     let error = other.refused("a:1");
     assert!(error.kind() == ErrorKind::NotFound && error.hint_text().unwrap().contains("default, moby"), "{error}");
     // A Docker that keeps its images in containerd.
@@ -478,7 +481,7 @@ fn containerds_names_while_they_change() {
         Err(why) => return skipped("stores: containerd's names", &why),
     };
     engine.ok(&["images", "import", "--no-unpack", fixture("from/docker29-one.tar").to_str().unwrap()]);
-    let store = Store::Containerd(Content_ { root: engine.root(), namespace: "default".to_owned() });
+    let store = Store::Containerd(ContainerdStore { root: engine.root(), namespace: "default".to_owned() });
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -143,8 +143,11 @@ fn pack(elements: &[(Vec<u8>, Vec<u8>, Vec<u8>)], element: impl Fn(usize, u32, u
     heads
 }
 
+/// Names of files and their contents.
+pub type Files = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The lines that tar-split keeps of a tar, plain, and the files whose contents it leaves out.
-pub fn tar_split(archive: &[u8]) -> (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>) {
+pub fn tar_split(archive: &[u8]) -> (Vec<u8>, Files) {
     let (mut lines, mut files, mut position) = (Vec::new(), Vec::new(), 0);
     let mut line = |fields: String| {
         lines.extend(format!("{{{fields},\"position\":{position}}}\n").into_bytes());

@@ -18,7 +18,7 @@ const VALUES: [u8; 256] = {
 /// How many bytes a text stands for. Its letters are not looked at.
 pub(super) fn decoded_len(text: &[u8]) -> Option<usize> {
     let padding = text.iter().rev().take(2).take_while(|byte| **byte == b'=').count();
-    (text.len() % 4 == 0).then(|| text.len() / 4 * 3 - padding)
+    text.len().is_multiple_of(4).then(|| text.len() / 4 * 3 - padding)
 }
 
 /// Decodes a text into its own beginning, and says how many bytes it stands for. `None` when it is not base64.

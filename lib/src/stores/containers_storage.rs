@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::choose::{self, Chosen, Listed, choose};
-use super::folders::{Builder, Found, Place};
+use super::folders::{Builder, FolderOf, Found, Place};
 use super::lock::{Shared, Stamp};
 use super::{base64, disk};
 use crate::catalog::Name;
@@ -33,7 +33,7 @@ use crate::spec::{Config, Fields, Json, JsonLimits, Manifest, ManifestKind, Raw,
 use crate::tree::Opening;
 
 /// The drivers whose layers are folders, in the order in which they are looked for, and where these are.
-const DRIVERS: [(&str, fn(&Path, &str) -> PathBuf); 2] = [
+const DRIVERS: [(&str, FolderOf); 2] = [
     ("overlay", |root, layer| root.join("overlay").join(layer).join("diff")),
     ("vfs", |root, layer| root.join("vfs").join("dir").join(layer)),
 ];
@@ -189,7 +189,7 @@ fn plain(fields: &Fields<'_>, key: &str) -> Result<Option<String>, SpecError> {
 struct Store {
     root: PathBuf,
     driver: &'static str,
-    folder: fn(&Path, &str) -> PathBuf,
+    folder: FolderOf,
 }
 
 impl Store {
@@ -369,8 +369,12 @@ impl Lists {
             return Err(Error::mismatch(format_args!("its diff ID is {diff}, but the config says {expected}")));
         }
         let store = &self.stores[record.store];
+        let folder = (store.folder)(&store.root, &record.id);
+        if folder.with_file_name("composefs-data").exists() {
+            return Err(Error::unsupported("its files are kept for composefs, by their digests").hint("podman save can save the image"));
+        }
         let split = store.layers().join(format!("{}.tar-split.gz", record.id));
-        Ok(Place { folder: (store.folder)(&store.root, &record.id), split, label: expected.to_string() })
+        Ok(Place { folder, split, label: expected.to_string() })
     }
 }
 

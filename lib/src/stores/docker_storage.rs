@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::choose::{self, Chosen, Listed, choose};
 use super::containerd::{self, Containerd};
 use super::disk;
-use super::folders::{Builder, Found, Place};
+use super::folders::{Builder, FolderOf, Found, Place};
 use crate::context::Context;
 use crate::digest::{Algorithm, DiffId, Digest, Digester};
 use crate::error::{Context as _, Error, ErrorKind, Result};
@@ -31,7 +31,7 @@ use crate::spec::{Json, JsonLimits, Repositories};
 use crate::tree::Opening;
 
 /// The graph drivers whose layers are folders, in the order in which they are looked for, and where these are.
-const DRIVERS: [(&str, fn(&Path, &str) -> PathBuf); 3] = [
+const DRIVERS: [(&str, FolderOf); 3] = [
     ("overlay2", |root, cache| root.join("overlay2").join(cache).join("diff")),
     ("fuse-overlayfs", |root, cache| root.join("fuse-overlayfs").join(cache).join("diff")),
     ("vfs", |root, cache| root.join("vfs").join("dir").join(cache)),
@@ -142,14 +142,21 @@ fn no_store(root: &Path) -> Error {
         true => Error::not_found("there is no store of Docker's"),
         false => Error::unsupported(format_args!("its images are kept by the driver {}, whose layers are no folders", drivers.join(", "))),
     };
-    error.hint("docker-daemon: asks the daemon").frame(describe(root))
+    // With userns-remap, what is in a folder named by two numbers is what Docker uses.
+    let is_ids = |name: &str| name.split_once('.').is_some_and(|(uid, gid)| uid.parse::<u32>().is_ok() && gid.parse::<u32>().is_ok());
+    let remapped = disk::list(root, 1000).unwrap_or_default().into_iter().find(|name| is_ids(name));
+    let error = match remapped {
+        Some(name) => error.hint(format_args!("with userns-remap its folder is {}", root.join(name).display())),
+        None => error.hint("docker-daemon: asks the daemon"),
+    };
+    error.frame(describe(root))
 }
 
 /// The images of one graph driver.
 struct Graph {
     root: PathBuf,
     driver: &'static str,
-    folder: fn(&Path, &str) -> PathBuf,
+    folder: FolderOf,
 }
 
 impl Graph {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk;
@@ -21,6 +21,9 @@ use crate::limits::Limits;
 use crate::source::Source;
 use crate::spec::{Config, JsonLimits, Manifest, Raw};
 use crate::tree::Opening;
+
+/// Where a driver keeps the folder of a layer, of the store's folder and the layer's name.
+pub(super) type FolderOf = fn(&Path, &str) -> PathBuf;
 
 /// Where a layer lies.
 #[derive(Debug, Clone)]

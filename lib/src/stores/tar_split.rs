@@ -437,7 +437,8 @@ mod tests {
     fn a_layer_that_was_changed_is_an_error_that_names_the_file() {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("file"), "bytes").unwrap();
-        let changes: [(&str, &dyn Fn(&Path), &str); 9] = [
+        type Change<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+        let changes: [Change<'_>; 9] = [
             ("missing", &|at| fs::remove_file(at.join("d/file")).unwrap(), "file `./d/file`: it is missing: the layer is being deleted"),
             ("folder", &|at| fs::remove_dir_all(at.join("d")).unwrap(), "file `./d/file`: it is missing"),
             (
