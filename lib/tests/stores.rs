@@ -11,12 +11,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longshore::catalog::{BlobId, Content};
+use longshore::catalog::{BlobId, Content, Wanted};
 use longshore::context::{Cancel, Context};
 use longshore::format::WriteOptions;
-use longshore::location::{Location, create};
+use longshore::location::{Access, Location, create};
 use longshore::plan::{Compress, ConvertOptions, convert};
-use longshore::source::{Source, Wanted};
+use longshore::source::Source;
 use longshore::stores::{
     Containerd as ContainerdStore, ContainersStorage, DockerStorage, containerd_names, containers_storage_names, docker_storage_names,
     open_containerd, open_containers_storage, open_docker_storage,
@@ -104,7 +104,8 @@ fn copy(source: &dyn Source, to: &Path, format: &str, options: &ConvertOptions) 
     let (ctx, write) = (context(), WriteOptions::default());
     let to = Location::parse_destination(&format!("{format}:{}", to.display())).unwrap();
     let plan = convert(source.catalog(), &to.accepts(&write).unwrap(), options).unwrap();
-    longshore::run::run(&plan, source, create(&to, &write, true, &ctx).unwrap(), &ctx).unwrap_or_else(|error| panic!("{error}"));
+    longshore::run::run(&plan, source, create(&to, &write, true, &Access::default(), &ctx).unwrap(), &ctx)
+        .unwrap_or_else(|error| panic!("{error}"));
     facts(to.path().unwrap())
 }
 
@@ -260,7 +261,9 @@ fn removed_meanwhile(store: &Store, folders: &Path, id: &str) {
     let (ctx, write) = (context(), WriteOptions::default());
     let to = Location::parse_destination(&format!("docker-archive:{}/out.tar", to.path().display())).unwrap();
     let plan = convert(source.catalog(), &to.accepts(&write).unwrap(), &ConvertOptions::default()).unwrap();
-    let error = longshore::run::run(&plan, source.as_ref(), create(&to, &write, true, &ctx).unwrap(), &ctx).map(drop).unwrap_err();
+    let error = longshore::run::run(&plan, source.as_ref(), create(&to, &write, true, &Access::default(), &ctx).unwrap(), &ctx)
+        .map(drop)
+        .unwrap_err();
     assert!(error.to_string().contains("opt/large"), "{error}");
     assert!(!to.path().unwrap().exists());
 }
