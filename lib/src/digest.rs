@@ -157,6 +157,20 @@ impl<'de> serde::Deserialize<'de> for Digest {
 #[serde(transparent)]
 pub struct DiffId(pub Digest);
 
+impl DiffId {
+    /// The chain ID of each layer of a stack, base first: what an engine knows it by.
+    ///
+    /// The [image-spec](https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md#layer-chainid): "ChainID(L₀|...|Lₙ₋₁|Lₙ) =
+    /// Digest(ChainID(L₀|...|Lₙ₋₁) + " " + DiffID(Lₙ))".
+    pub fn chains(stack: &[Self]) -> Vec<Digest> {
+        let mut chains: Vec<Digest> = Vec::with_capacity(stack.len());
+        for diff_id in stack {
+            chains.push(chains.last().map_or(diff_id.0, |below| Digest::of(format!("{below} {diff_id}").as_bytes())));
+        }
+        chains
+    }
+}
+
 impl fmt::Display for DiffId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

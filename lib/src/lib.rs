@@ -26,6 +26,7 @@ pub mod catalog;
 pub mod compress;
 pub mod context;
 pub mod digest;
+pub mod engines;
 pub mod error;
 pub mod export;
 pub mod format;

@@ -62,6 +62,11 @@ pub trait Layouter: Send + Sync + fmt::Debug {
     /// When a member cannot be made.
     fn before(&mut self, expected: &Expected) -> Result<Vec<Member>>;
 
+    /// Which blobs the receiver has already; they have no members.
+    fn held(&self, expected: &Expected) -> Vec<Option<Written>> {
+        vec![None; expected.blobs.len()]
+    }
+
     /// The members after the last blob.
     ///
     /// # Errors
@@ -81,6 +86,8 @@ pub(super) struct ArchiveSink {
     label: String,
     output: Output,
     expected: Vec<ExpectedBlob>,
+    /// What the receiver has already of each blob.
+    held: Vec<Option<Written>>,
     members: Vec<Member>,
     /// The member of each blob.
     places: Vec<usize>,
@@ -137,6 +144,7 @@ impl ArchiveSink {
             label: format!("{format}:{}", output.label),
             output,
             expected: Vec::new(),
+            held: Vec::new(),
             members: Vec::new(),
             places: Vec::new(),
             headers: Vec::new(),
@@ -328,15 +336,23 @@ impl Sink for ArchiveSink {
                 Body::Bytes(_) | Body::Empty => {}
             }
         }
-        if let Some(blob) = self.places.iter().position(|place| *place == usize::MAX) {
+        self.held = self.layouter.held(&expected);
+        order.extend((0..self.held.len()).filter(|blob| self.held[*blob].is_some()));
+        let placed = |(blob, place): (usize, &usize)| *place != usize::MAX || self.held[blob].is_some();
+        if let Some(blob) = self.places.iter().enumerate().position(|place| !placed(place)) {
             return Err(Error::unsupported(format_args!("blob {blob} has no place in the archive")).frame(&self.label));
         }
         self.expected = expected.blobs;
-        let blobs: Vec<_> = self.expected.iter().map(|_| BlobState::Open).collect();
+        let state_of = |held: &Option<Written>| if held.is_some() { BlobState::Done(0, None) } else { BlobState::Open };
+        let blobs: Vec<_> = self.held.iter().map(state_of).collect();
         let mut state = State { offsets: vec![0; blobs.len()], blobs, ..State::default() };
         self.advance(&mut state)?;
         self.state = Mutex::new(state);
         Ok(order)
+    }
+
+    fn held(&self, blob: usize) -> Option<Written> {
+        self.held.get(blob).cloned().flatten()
     }
 
     fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {

@@ -139,6 +139,11 @@ pub fn open(location: &FileLocation, opening: &Opening<'_>, spool_dir: Option<&P
     format.open(held, opening).context(|| shown(path))
 }
 
+/// Opens what is at hand, of whatever format it is.
+pub(super) fn open_held(held: Held, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
+    detect(&held, false)?.open(held, opening)
+}
+
 fn shown(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { super::shown(path) }
 }

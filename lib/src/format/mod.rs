@@ -15,6 +15,7 @@ mod layout_write;
 mod oci_archive;
 mod oci_layout;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,10 +25,11 @@ pub use fuzz::{fuzz_archive, fuzz_dir, fuzz_google_dir, fuzz_layout, fuzz_locati
 
 pub use crate::catalog::{IMAGE_NAME, REF_NAME};
 use crate::context::Context;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::sink::{Accepts, Sink};
 use crate::source::Source;
-use crate::transport::Destination;
+use crate::transport::{Archive, Destination};
 use crate::tree::Opening;
 use files::{ArchiveFiles, DirFiles, Files as _};
 
@@ -153,6 +155,27 @@ impl Default for WriteOptions {
     fn default() -> Self {
         Self { dialect: DIALECTS[0] }
     }
+}
+
+/// Opens an archive that is at hand already, of whatever format it is.
+///
+/// # Errors
+/// When it is malformed, of no known format, or does not hold what is wanted.
+pub fn open_archive(archive: Archive, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
+    file_location::open_held(Held(Holding::Archive(ArchiveFiles::scan(archive, opening.ctx)?)), opening)
+}
+
+/// Begins a docker-archive for an engine that has the layers of these chains already, where it says so: what it has is left out.
+///
+/// # Errors
+/// When the destination cannot be written.
+pub fn create_for_engine(
+    destination: Destination,
+    held: Option<HashSet<Digest>>,
+    options: &WriteOptions,
+    ctx: &Context,
+) -> Result<Box<dyn Sink>> {
+    docker_archive::create_for_engine(&Target::Archive(destination), held, options, ctx)
 }
 
 /// The folder or file of a path, as it is shown.

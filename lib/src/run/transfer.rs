@@ -63,6 +63,9 @@ impl Transfer<'_> {
 
     fn attempt(&self) -> Result<(Written, Counts)> {
         let Self { planned, .. } = self;
+        if let Some(written) = self.sink.held(self.task) {
+            return Ok((written, Counts::default()));
+        }
         if let LayerPlan::Merge(plan) = &planned.action {
             return self.merge(plan);
         }

@@ -131,8 +131,11 @@ fn spool(mut input: impl Read + Send, label: &str, dir: &Path, ctx: &Context) ->
     keep(first.as_slice().chain(plain), label, dir, ctx)
 }
 
-/// Copies a stream into a temporary file, as it is.
-fn keep(mut input: impl Read, label: &str, dir: &Path, ctx: &Context) -> Result<Archive> {
+/// Copies a stream into a temporary file in `dir`, as it is.
+///
+/// # Errors
+/// When it cannot be read, or is larger than the spool limit.
+pub fn keep(mut input: impl Read, label: &str, dir: &Path, ctx: &Context) -> Result<Archive> {
     let mut file = spool::anonymous(dir)?;
     let mut buffer = vec![0; crate::pool::CHUNK];
     let mut len = 0;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -31,6 +31,37 @@ pub enum Destination {
     },
     /// Standard output.
     Stdout,
+    /// A stream that somebody else has opened.
+    Given(Given),
+}
+
+/// A stream that somebody else has opened: the input of a program, the body of a request. It is written once; dropped before it is finished, it
+/// must not look complete to who reads it.
+#[derive(Clone)]
+pub struct Given {
+    stream: Arc<Mutex<Option<Box<dyn FinishWrite>>>>,
+    label: String,
+}
+
+impl Given {
+    /// Hands in a stream and its name, for messages.
+    pub fn new(stream: Box<dyn FinishWrite>, label: String) -> Self {
+        Self { stream: Arc::new(Mutex::new(Some(stream))), label }
+    }
+}
+
+impl PartialEq for Given {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stream, &other.stream)
+    }
+}
+
+impl Eq for Given {}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Given").field("label", &self.label).finish_non_exhaustive()
+    }
 }
 
 /// An archive being written. Dropped before [`Output::commit`], a file is not there.
@@ -98,6 +129,12 @@ impl Output {
                 let stdout = PollWrite::stdout(&ctx.cancel)?;
                 let (medium, label) = (Medium::Stream(Mutex::new(Box::new(stdout))), "standard output".to_owned());
                 Ok(Self { medium, label, temp: ctx.temp.clone(), flusher: None, file: None })
+            }
+            Destination::Given(given) => {
+                let stream = lock(&given.stream).take();
+                let stream = stream.ok_or_else(|| Error::invalid("it is being written already").frame(&given.label))?;
+                let medium = Medium::Stream(Mutex::new(stream));
+                Ok(Self { medium, label: given.label.clone(), temp: ctx.temp.clone(), flusher: None, file: None })
             }
             Destination::File { path, replace, encoding } => {
                 check_free(path, *replace)?;
@@ -234,6 +271,17 @@ impl PollWrite {
         }
         let _ = cancel;
         Ok(Self { file, cancel: None })
+    }
+
+    /// Takes the writing end of a pipe that nobody else has.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn pipe(pipe: OwnedFd, cancel: &Cancel) -> Result<Self> {
+        rustix::io::ioctl_fionbio(&pipe, true).map_err(|error| Error::io(error.into()))?;
+        #[cfg(target_os = "linux")]
+        let _ = rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20);
+        Ok(Self { file: pipe.into(), cancel: Some(cancel.clone()) })
     }
 }
 

@@ -10,14 +10,17 @@
 //! One reader takes all of them; each layout that we write is a [dialect].
 
 pub mod dialect;
+mod incremental;
 mod legacy;
 mod read;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::archive_write::ArchiveSink;
 use super::{Format, Held, Members, Place, Target, WriteOptions};
 use crate::context::Context;
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::sink::{Accepts, Sink};
 use crate::source::Source;
@@ -31,6 +34,21 @@ const NAME: &str = "docker-archive";
 
 /// The digest, in hex, of 1024 zeros as Docker compressed them: in v1 IDs it stands for a step of a build that made no layer.
 const EMPTY_LAYER: &str = "a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4";
+
+/// Begins an archive for an engine: without the layers that it has, where it says which and nobody asks for another dialect than the default.
+pub(super) fn create_for_engine(
+    target: &Target,
+    held: Option<HashSet<Digest>>,
+    options: &WriteOptions,
+    ctx: &Context,
+) -> Result<Box<dyn Sink>> {
+    match held {
+        Some(held) if options.dialect.name() == dialect::DIALECTS[0].name() => {
+            ArchiveSink::create(target, NAME, Box::new(incremental::Incremental { held }), ctx)
+        }
+        _ => DockerArchive.create(target, options, ctx),
+    }
+}
 
 impl Format for DockerArchive {
     fn name(&self) -> &'static str {

@@ -87,15 +87,15 @@ const ACCEPTS: Accepts = Accepts {
 };
 
 /// What the images of an archive manifest say of themselves in one dialect.
-struct Entries<'a> {
+pub(super) struct Entries<'a> {
     /// The form of names.
-    name: fn(&Reference) -> String,
+    pub(super) name: fn(&Reference) -> String,
     /// What stands for no names: an empty list, or `null`.
-    empty_list: bool,
+    pub(super) empty_list: bool,
     /// The member of an image's config.
-    config: &'a dyn Fn(&SealedImage) -> String,
+    pub(super) config: &'a dyn Fn(&SealedImage) -> String,
     /// The member of a layer: of the image with this number, and at this position in it.
-    layer: &'a dyn Fn(usize, &SealedImage, usize) -> String,
+    pub(super) layer: &'a dyn Fn(usize, &SealedImage, usize) -> String,
 }
 
 /// The member of a config in most dialects.
@@ -104,7 +104,7 @@ fn config_name(config: &Raw<Config>) -> String {
 }
 
 /// The archive manifest, with where foreign layers come from, as Go writes it.
-fn archive_manifest(images: &[SealedImage], entries: &Entries<'_>) -> Result<Vec<u8>> {
+pub(super) fn archive_manifest(images: &[SealedImage], entries: &Entries<'_>) -> Result<Vec<u8>> {
     let made = images.iter().enumerate().map(|(at, image)| {
         let tags: Vec<_> = image.references.iter().map(entries.name).collect();
         let foreign = image.layers.iter().filter(|layer| layer.is_foreign());

@@ -1,0 +1,364 @@
+//! What docker's API is asked for. podman's service answers the same requests.
+//!
+//! Paths have no version: every version of docker since 1.0 takes them so, as its newest API, and nothing that is asked for has changed. The
+//! oldest API that docker takes changes, however: 29 refuses what 19 had as its newest.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::context::{Cancel, Context};
+use crate::digest::{DiffId, Digest};
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::format::{self, WriteOptions};
+use crate::http::{Client, Request, Response, Settings, Url};
+use crate::reference::Reference;
+use crate::sink::{Accepts, Sink};
+use crate::source::Source;
+use crate::transport::{Destination, Given, keep};
+use crate::tree::Opening;
+
+use super::docker::Place;
+use super::load::Load;
+use super::{FromEngine, ToEngine};
+
+/// How long an engine may work on an image without a sign: docker unpacks a whole archive before it says anything.
+const WORKING: Duration = Duration::from_secs(3600);
+/// The longest answer in JSON. A list of images has some hundred bytes for each.
+const JSON: u64 = 64 << 20;
+/// The longest message of a failure.
+const MESSAGE: u64 = 64 << 10;
+/// How many images are asked for their layers. Those that are left out are sent whole.
+const ASKED: usize = 1000;
+/// How many names are offered where one is wrong.
+const OFFERED: usize = 5;
+
+/// An engine that speaks docker's API.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    client: Client,
+    /// In front of every path.
+    base: Url,
+    /// What it is called in IMAGEs: `docker-daemon`.
+    name: &'static str,
+    /// Where it is, for messages.
+    at: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(rename = "RootFS", default)]
+    root_fs: RootFs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RootFs {
+    layers: Option<Vec<String>>,
+}
+
+impl Engine {
+    pub(super) fn new(place: Place, name: &'static str, cancel: &Cancel) -> Self {
+        let settings = Settings { idle_timeout: WORKING, ..Settings::default() };
+        match place {
+            Place::Socket(path) => Self::at_socket(path, name, settings, cancel),
+            Place::Tcp(base, tls) => {
+                let at = base.to_string().trim_end_matches('/').to_owned();
+                Self { client: Client::new(Settings { tls, ..settings }, cancel), base, name, at }
+            }
+        }
+    }
+
+    /// The engine behind the socket that podman's service listens on.
+    pub fn podman(socket: PathBuf, cancel: &Cancel) -> Self {
+        Self::new(Place::Socket(socket), "podman", cancel)
+    }
+
+    fn at_socket(path: PathBuf, name: &'static str, settings: Settings, cancel: &Cancel) -> Self {
+        let at = path.display().to_string();
+        let base = Url::parse("http://localhost/").expect("it is an address");
+        Self { client: Client::unix(path, settings, cancel), base, name, at }
+    }
+
+    /// What it is called in IMAGEs.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where it is: a path or an address.
+    pub fn at(&self) -> &str {
+        &self.at
+    }
+
+    /// What it takes.
+    pub fn accepts(&self, options: &WriteOptions) -> Accepts {
+        Accepts { format: self.name, ..options.dialect.accepts() }
+    }
+
+    /// Whether somebody answers.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub fn ping(&self) -> Result<()> {
+        self.get("/_ping")?.bytes(MESSAGE).map(drop)
+    }
+
+    /// The names of all images.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let listed: Vec<Listed> = self.json("/images/json")?;
+        let mut names: Vec<_> =
+            listed.into_iter().filter_map(|image| image.repo_tags).flatten().filter(|name| name != "<none>:<none>").collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Whether it has an image of that name or ID.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn has(&self, wanted: &str) -> Result<bool> {
+        match self.inspect(wanted) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens an image: the engine saves it, and what it gives is kept in a temporary file.
+    ///
+    /// # Errors
+    /// When the engine does not have it, or does not give it whole.
+    pub fn open(&self, wanted: &str, opening: &Opening<'_>, spool_dir: Option<&Path>) -> Result<Arc<dyn Source>> {
+        let label = format!("{}:{wanted}", self.name);
+        let open = || {
+            let image = self.inspect(wanted)?;
+            let response = self.get(&format!("/images/get?names={}", escape(&image.saved_as(wanted), false)))?;
+            let archive = keep(response.body, &label, spool_dir.unwrap_or(&opening.ctx.temp), opening.ctx)?;
+            // There is nothing else in it.
+            format::open_archive(archive, &Opening { pick: None, ..*opening })
+        };
+        let archive = open().context(|| &label)?;
+        Ok(Arc::new(FromEngine { archive, label }))
+    }
+
+    /// Begins to load images: what is written goes to the engine at once, and is visible there when it is complete.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn create(&self, options: &WriteOptions, ctx: &Context) -> Result<Box<dyn Sink>> {
+        let label = format!("{}:", self.name);
+        // One that does not answer, or lets nobody in, is found before anything is read.
+        let held = self.held().context(|| &label)?;
+        let load = Load::begin(&self.client, self.url("/images/load?quiet=1")?, &ctx.cancel)?;
+        let given = Destination::Given(Given::new(Box::new(load), self.at.clone()));
+        let archive = format::create_for_engine(given, held, options, ctx)?;
+        Ok(Box::new(ToEngine { archive, label }))
+    }
+
+    fn inspect(&self, wanted: &str) -> Result<Inspected> {
+        let image = wanted.strip_prefix('@').unwrap_or(wanted);
+        let answer = self.json(&format!("/images/{}/json", escape(image, true)));
+        match answer {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let near = near(wanted, self.names().unwrap_or_default());
+                Err(if near.is_empty() { error } else { error.hint(format_args!("there are {}", near.join(", "))) })
+            }
+            answer => answer,
+        }
+    }
+
+    /// The chains of layers that the engine has, where it can be given an archive without them: `None` where it cannot.
+    ///
+    /// Docker's graph drivers keep layers by chain ID, and loading looks there before it opens the member of a layer (moby,
+    /// `image/tarexport/load.go`). containerd's image store wants blobs, and podman looks into every member.
+    fn held(&self) -> Result<Option<HashSet<Digest>>> {
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Version {
+            components: Vec<Component>,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Component {
+            name: String,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Info {
+            driver_status: Option<Vec<Vec<String>>>,
+        }
+        let version: Version = self.json("/version")?;
+        if !version.components.iter().any(|component| component.name == "Engine") {
+            return Ok(None);
+        }
+        let info: Info = self.json("/info")?;
+        if info.driver_status.iter().flatten().flatten().any(|text| text.starts_with("io.containerd.snapshotter")) {
+            return Ok(None);
+        }
+        let listed: Vec<Listed> = self.json("/images/json?all=1")?;
+        let mut held = HashSet::new();
+        for image in listed.iter().take(ASKED) {
+            // One that was removed meanwhile is not held.
+            let Ok(image) = self.json::<Inspected>(&format!("/images/{}/json", escape(&image.id, true))) else { continue };
+            let layers: Vec<_> =
+                image.root_fs.layers.iter().flatten().map_while(|layer| layer.parse::<Digest>().ok()).map(DiffId).collect();
+            held.extend(DiffId::chains(&layers));
+        }
+        Ok(Some(held))
+    }
+
+    fn url(&self, path: &str) -> Result<Url> {
+        self.base.with_path(&format!("{}{path}", self.base.path_and_query().trim_end_matches('/')))
+    }
+
+    fn json<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
+        let bytes = self.get(path)?.bytes(JSON)?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format_args!("{path}: the answer is not what docker gives: {error}")))
+    }
+
+    fn get(&self, path: &str) -> Result<Response> {
+        let response = self.client.send(Request::get(&self.url(path)?)).map_err(|error| absent(error, self.name))?;
+        answered(response)
+    }
+}
+
+impl Inspected {
+    /// What to save it as: the name that is wanted, so that the archive has that alone, or else its ID.
+    fn saved_as(&self, wanted: &str) -> String {
+        let name = Reference::parse(wanted).ok().filter(|name| name.digest().is_none()).map(|name| name.with_default_tag());
+        let tags = self.repo_tags.iter().flatten();
+        let is_it = |tag: &&String| Reference::parse(tag).is_ok_and(|tag| name.as_ref() == Some(&tag));
+        // podman finds `kitchen` as `localhost/kitchen`.
+        let ends = |tag: &&String| name.as_ref().is_some_and(|name| **tag == format!("localhost/{}", name.familiar()));
+        tags.clone().find(is_it).or_else(|| tags.clone().find(ends)).cloned().unwrap_or_else(|| self.id.clone())
+    }
+}
+
+/// Says what helps when an engine is not there.
+pub(super) fn absent(error: Error, name: &str) -> Error {
+    match (error.kind(), error.hint_text()) {
+        (ErrorKind::Unavailable, None) if name == "docker-daemon" => error.hint("is docker running? DOCKER_HOST says where it is"),
+        (ErrorKind::Denied, None) => error.hint("its socket is root's, and often that of a group, such as docker"),
+        _ => error,
+    }
+}
+
+/// Makes an error of an answer that is one.
+pub(super) fn answered(response: Response) -> Result<Response> {
+    #[derive(Deserialize)]
+    struct Failure {
+        message: String,
+    }
+    let status = response.status;
+    if (200..300).contains(&status) {
+        return Ok(response);
+    }
+    let bytes = response.bytes(MESSAGE).unwrap_or_default();
+    let message = serde_json::from_slice::<Failure>(&bytes).map(|failure| failure.message);
+    let message = message.unwrap_or_else(|_| format!("the engine answers with status {status}"));
+    let kind = match status {
+        401 | 403 => ErrorKind::Denied,
+        404 => ErrorKind::NotFound,
+        500.. => ErrorKind::Unavailable,
+        _ => ErrorKind::Invalid,
+    };
+    Err(Error::new(kind, message.trim().trim_end_matches('.')))
+}
+
+/// A name as a part of a path, where `slashes` may stay, or of a query.
+fn escape(name: &str, slashes: bool) -> String {
+    let mut made = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => made.push(byte.into()),
+            b'/' | b'@' if slashes => made.push(byte.into()),
+            _ => made.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    made
+}
+
+/// Those of `names` that could have been meant: of the same repository, or called alike.
+fn near(wanted: &str, names: Vec<String>) -> Vec<String> {
+    let last = |name: &str| {
+        let name = name.split('@').next().unwrap_or(name);
+        let name = name.rsplit('/').next().unwrap_or(name);
+        name.split(':').next().unwrap_or(name).to_ascii_lowercase()
+    };
+    let wanted = last(wanted);
+    let alike = |name: &String| {
+        let name = last(name);
+        name.contains(&wanted) || wanted.contains(&name) || distance(&name, &wanted) <= 1 + wanted.len() / 4
+    };
+    names.into_iter().filter(alike).take(OFFERED).collect()
+}
+
+/// How many letters must change to make one word of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate().take(256) {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let cost = (corner + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
+            corner = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names() {
+        let names = || ["kitchen:1", "localhost/kitchen:2", "kitten:1", "garage:1", "example.com/a/b:c"].map(str::to_owned).to_vec();
+        assert_eq!(near("kitchen:3", names()), ["kitchen:1", "localhost/kitchen:2"]);
+        assert_eq!(near("kichten", names()), ["kitchen:1", "localhost/kitchen:2", "kitten:1"]);
+        assert_eq!(near("x/y/garag:1", names()), ["garage:1"]);
+        assert!(near("zzzzzzzz", names()).is_empty());
+    }
+
+    #[test]
+    fn names_in_addresses() {
+        assert_eq!(escape("example.com:5000/a/b:1", true), "example.com:5000/a/b:1");
+        assert_eq!(escape("a/b?c#d%é", false), "a%2Fb%3Fc%23d%25%C3%A9");
+    }
+
+    #[test]
+    fn what_an_image_is_saved_as() {
+        let image = Inspected {
+            id: "sha256:00".into(),
+            repo_tags: Some(vec!["kitchen:1".into(), "localhost/oven:2".into()]),
+            root_fs: RootFs::default(),
+        };
+        for (wanted, name) in [
+            ("kitchen:1", "kitchen:1"),
+            ("docker.io/library/kitchen:1", "kitchen:1"),
+            ("oven:2", "localhost/oven:2"),
+            ("0123456789ab", "sha256:00"),
+            ("@sha256:00", "sha256:00"),
+        ] {
+            assert_eq!(image.saved_as(wanted), name, "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! An engine's program that reads an archive from its standard input: `podman load`, `ctr images import -`.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::context::{Cancel, Context};
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::format::{self, Format, WriteOptions};
+use crate::sink::{Accepts, Sink};
+use crate::transport::{Destination, FinishWrite, Given, PollWrite};
+
+use super::ToEngine;
+
+const SLICE: Duration = Duration::from_millis(20);
+/// How much of what a program says is kept: its end.
+const SAID: usize = 16 << 10;
+/// How long a program that is told to end may tidy up.
+const TIDY: Duration = Duration::from_secs(2);
+
+/// A program that loads the archive on its standard input, and is done when that ends.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// What it is called in IMAGEs and messages.
+    pub name: &'static str,
+    /// The program: a path, or a name that is looked for on the path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// What it reads.
+    pub format: &'static dyn Format,
+}
+
+impl Program {
+    /// `podman load`, with options of podman's own before it.
+    pub fn podman(program: PathBuf, options: impl IntoIterator<Item = OsString>) -> Self {
+        let args = options.into_iter().chain(["load".into()]).collect();
+        Self { name: "podman", program, args, format: &format::docker_archive::DockerArchive }
+    }
+
+    /// `ctr images import`, with options of ctr's own (`--address`) before it.
+    pub fn containerd(program: PathBuf, options: impl IntoIterator<Item = OsString>, namespace: &str) -> Self {
+        let own = ["--namespace", namespace, "images", "import", "-"].map(OsString::from);
+        let args = options.into_iter().chain(own).collect();
+        Self { name: "containerd", program, args, format: &format::docker_archive::DockerArchive }
+    }
+
+    /// What it takes.
+    pub fn accepts(&self, options: &WriteOptions) -> Accepts {
+        Accepts { format: self.name, ..self.format.accepts(options) }
+    }
+
+    /// Starts it. What is written goes to it at once; dropped before it is complete, the program is stopped before it sees an end.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be started.
+    pub fn create(&self, options: &WriteOptions, ctx: &Context) -> Result<Box<dyn Sink>> {
+        let label = format!("{}:", self.name);
+        let running = Running::start(self, &ctx.cancel).context(|| &label)?;
+        let given = Destination::Given(Given::new(Box::new(running), self.program.display().to_string()));
+        let archive = self.format.create(&format::Target::Archive(given), options, ctx)?;
+        Ok(Box::new(ToEngine { archive, label }))
+    }
+}
+
+/// The program while it reads.
+struct Running {
+    child: Child,
+    stdin: Option<PollWrite>,
+    /// Keeps the end of what it says.
+    said: Option<JoinHandle<Vec<u8>>>,
+    cancel: Cancel,
+}
+
+impl Running {
+    fn start(program: &Program, cancel: &Cancel) -> Result<Self> {
+        let mut command = Command::new(&program.program);
+        command.args(&program.args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let error = Error::io(error).frame(program.program.display());
+            if missing { error.hint("it is not installed, or not on the path") } else { error }
+        })?;
+        let stdin = child.stdin.take().map(|stdin| PollWrite::pipe(OwnedFd::from(stdin), cancel)).transpose()?;
+        let stderr = child.stderr.take();
+        let said = std::thread::Builder::new().name("stderr".to_owned()).spawn(move || stderr.map(last).unwrap_or_default());
+        Ok(Self { child, stdin, said: said.ok(), cancel: cancel.clone() })
+    }
+
+    /// Waits for its end, and says what it says where it fails.
+    fn wait(&mut self) -> Result<()> {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().map_err(Error::io)? {
+                break status;
+            }
+            self.cancel.poll()?;
+            std::thread::sleep(SLICE);
+        };
+        let said = self.said.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if status.success() { Ok(()) } else { Err(failure(status, &said)) }
+    }
+}
+
+impl Write for Running {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        match stdin.write(bytes) {
+            // It ended too early: what it says is what matters.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.stdin = None;
+                self.wait()?;
+                Err(Error::new(ErrorKind::Unavailable, "it did not read all").into())
+            }
+            done => done,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl FinishWrite for Running {
+    fn finish(&mut self) -> io::Result<()> {
+        self.stdin = None;
+        Ok(self.wait()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It must not see an end of its input: what it has might look complete.
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            let start = Instant::now();
+            while self.child.try_wait().is_ok_and(|status| status.is_none()) && start.elapsed() < TIDY {
+                std::thread::sleep(SLICE);
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Reads all, and keeps the end.
+fn last(mut stderr: impl Read) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stderr.read(&mut buffer) {
+            Ok(0) => return kept,
+            Ok(count) => {
+                kept.extend_from_slice(&buffer[..count]);
+                kept.drain(..kept.len().saturating_sub(SAID));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return kept,
+        }
+    }
+}
+
+fn failure(status: ExitStatus, said: &[u8]) -> Error {
+    let said = String::from_utf8_lossy(said);
+    let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let line = line.map(|line| line.trim_start_matches("Error: ").trim_start_matches("ctr: "));
+    Error::new(ErrorKind::Unavailable, line.map_or_else(|| format!("it ended with {status}"), str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(script: &str, cancel: &Cancel) -> Running {
+        let args = ["-c".into(), script.into()].into();
+        let program = Program { name: "test", program: "/bin/sh".into(), args, format: &format::docker_archive::DockerArchive };
+        Running::start(&program, cancel).unwrap()
+    }
+
+    #[test]
+    fn what_a_program_reads_and_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let mut good = running(&format!("cat > {}; echo all is well >&2", out.display()), &Cancel::default());
+        good.write_all(&[7; 1 << 20]).unwrap();
+        good.finish().unwrap();
+        assert_eq!(std::fs::read(&out).unwrap(), [7; 1 << 20]);
+        for (script, says) in [
+            ("cat > /dev/null; echo one >&2; echo 'Error: two' >&2; echo >&2; exit 3", "two"),
+            ("cat > /dev/null; exit 3", "it ended with exit status: 3"),
+            ("echo full >&2; exit 1", "full"),
+            ("exit 0", "it did not read all"),
+        ] {
+            let mut bad = running(script, &Cancel::default());
+            let done = bad.write_all(&[0; 4 << 20]).and_then(|()| bad.finish());
+            assert_eq!(Error::io(done.unwrap_err()).to_string(), says, "{script}");
+        }
+    }
+
+    #[test]
+    fn a_program_never_sees_an_end_that_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let mut dropped = running(&format!("cat > /dev/null; touch {}", out.display()), &Cancel::default());
+        dropped.write_all(b"half").unwrap();
+        drop(dropped);
+        assert!(!out.exists());
+    }
+
+    #[test]
+    fn cancelling_ends_the_waiting() {
+        let cancel = Cancel::default();
+        let mut slow = running("sleep 5", &cancel);
+        let stop = cancel.clone();
+        let start = Instant::now();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            stop.cancel();
+        });
+        let error = Error::io(slow.write_all(&[0; 4 << 20]).unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        drop(slow);
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there() {
+        let program = Program::podman("/nowhere/podman".into(), []);
+        let error = program.create(&WriteOptions::default(), &crate::testing::context(std::path::Path::new("."))).map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "podman:: /nowhere/podman: No such file or directory");
+        assert!(error.hint_text().unwrap().contains("not installed"));
+    }
+}
