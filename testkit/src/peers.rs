@@ -3,6 +3,7 @@
 //! Each works in a private folder: a dockerd of our own on a socket there, podman with its own storage. A tool that is not installed, or
 //! that this machine does not let work (podman and dockerd need root), is reported by [`skipped`].
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -67,11 +68,11 @@ impl Dockerd {
         Self::start_with(&[])
     }
 
-    /// The same with more arguments, such as a storage driver.
+    /// Starts one with more arguments.
     ///
     /// # Errors
     ///
-    /// The same.
+    /// As [`start`](Self::start).
     pub fn start_with(args: &[&str]) -> Result<Self, String> {
         let client = find("docker").ok_or("docker is not installed")?;
         let server = find("dockerd").ok_or("dockerd is not installed")?;
@@ -107,18 +108,26 @@ impl Dockerd {
         }
     }
 
-    /// The folder in which it keeps images.
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// Where it keeps everything.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// A client's command on this dockerd.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.client);
-        command
-            .env("DOCKER_HOST", format!("unix://{}", self.folder.path().join("socket").display()))
-            .env("HOME", self.folder.path())
-            .args(args);
+        command.env("DOCKER_HOST", format!("unix://{}", self.socket().display())).env("HOME", self.folder.path()).args(args);
         command
     }
 
@@ -157,7 +166,7 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        end(&mut self.child);
+        stop(&mut self.child);
     }
 }
 
@@ -207,16 +216,28 @@ impl Podman {
         if tried.code == Some(0) { Ok(podman) } else { Err(format!("podman does not work: {}", tried.stderr.trim())) }
     }
 
-    /// The folder in which it keeps images.
-    pub fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// A folder that goes away with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The options that make it work on the private storage.
+    pub fn options(&self) -> Vec<OsString> {
+        let mut options: Vec<OsString> = vec!["--root".into(), self.folder.path().join("root").into()];
+        options.extend(["--runroot".into(), self.folder.path().join("run").into()]);
+        options.extend(["--storage-driver", "vfs", "--events-backend", "none"].map(OsString::from));
+        options
     }
 
     /// A command on the private storage.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--root").arg(self.folder.path().join("root")).arg("--runroot").arg(self.folder.path().join("run"));
-        command.args(["--storage-driver", self.driver, "--events-backend", "none"]).args(args).env("HOME", self.folder.path());
+        command.args(self.options()).args(args).env("HOME", self.folder.path());
         command
     }
 
@@ -253,10 +274,10 @@ impl Drop for Podman {
     }
 }
 
-/// A containerd of our own, with its `ctr`. It ends when this is dropped.
+/// A containerd of our own. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Containerd {
-    client: PathBuf,
+    ctr: PathBuf,
     child: Child,
     folder: TempDir,
 }
@@ -268,14 +289,14 @@ impl Containerd {
     ///
     /// When a program is missing, we are not root, or containerd does not answer within a minute.
     pub fn start() -> Result<Self, String> {
-        let client = find("ctr").ok_or("ctr is not installed")?;
+        let ctr = find("ctr").ok_or("ctr is not installed")?;
         let server = find("containerd").ok_or("containerd is not installed")?;
         if !is_root() {
             return Err("containerd needs root".to_owned());
         }
         let folder = tempfile::Builder::new().prefix("containerd").tempdir_in("/tmp").map_err(|e| e.to_string())?;
         let at = |name: &str| folder.path().join(name);
-        let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+        let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n";
         std::fs::write(at("config.toml"), config).map_err(|e| e.to_string())?;
         let log = std::fs::File::create(at("log")).map_err(|e| e.to_string())?;
         let mut command = Command::new(&server);
@@ -283,32 +304,39 @@ impl Containerd {
         command.arg("--address").arg(at("socket"));
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
         let child = command.spawn().map_err(|e| e.to_string())?;
-        let mut engine = Self { client, child, folder };
+        let mut engine = Self { ctr, child, folder };
         let start = Instant::now();
         while run(engine.command(&["version"])).code != Some(0) {
             let ended = engine.child.try_wait().map_err(|e| e.to_string())?.is_some();
             if ended || start.elapsed() > Duration::from_secs(60) {
-                let log = std::fs::read_to_string(engine.folder.path().join("log")).unwrap_or_default();
-                return Err(format!("containerd does not start: {}", log.lines().last().unwrap_or("it said nothing")));
+                return Err(format!(
+                    "containerd does not start: {}",
+                    std::fs::read_to_string(engine.folder.path().join("log")).unwrap_or_default()
+                ));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(engine)
     }
 
-    /// The folder in which it keeps images.
-    pub fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
+    /// ctr's path.
+    pub fn ctr(&self) -> &Path {
+        &self.ctr
     }
 
-    /// A command of `ctr` on this containerd.
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// ctr's command on this containerd.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.client);
-        command.arg("--address").arg(self.folder.path().join("socket")).args(args);
+        let mut command = Command::new(&self.ctr);
+        command.arg("--address").arg(self.socket()).args(args);
         command
     }
 
-    /// Runs a command that must succeed, and gives what it printed.
+    /// Runs a ctr command that must succeed, and gives what it printed.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         ok(self.command(args))
@@ -317,12 +345,12 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        end(&mut self.child);
+        stop(&mut self.child);
     }
 }
 
-/// Ends a daemon, first gently.
-fn end(child: &mut Child) {
+/// Asks a daemon to end, and waits for that.
+fn stop(child: &mut Child) {
     if child.try_wait().is_ok_and(|status| status.is_none()) {
         signal(child, TERM);
         let start = Instant::now();

@@ -165,13 +165,12 @@ impl Engine {
     /// # Errors
     /// When the engine does not answer.
     pub fn create(&self, options: &WriteOptions, ctx: &Context) -> Result<Box<dyn Sink>> {
-        let label = format!("{}:", self.name);
         // One that does not answer, or lets nobody in, is found before anything is read.
-        let held = self.held().context(|| &label)?;
+        let held = self.held().context(|| self.name)?;
         let load = Load::begin(&self.client, self.url("/images/load?quiet=1")?, &ctx.cancel)?;
         let given = Destination::Given(Given::new(Box::new(load), self.at.clone()));
         let archive = format::create_for_engine(given, held, options, ctx)?;
-        Ok(Box::new(ToEngine { archive, label }))
+        Ok(Box::new(ToEngine { archive, name: self.name }))
     }
 
     fn inspect(&self, wanted: &str) -> Result<Inspected> {
@@ -180,6 +179,8 @@ impl Engine {
         match answer {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let near = near(wanted, self.names().unwrap_or_default());
+                // Docker says it twice in one message.
+                let error = Error::not_found(format_args!("there is no image {}", image.escape_debug()));
                 Err(if near.is_empty() { error } else { error.hint(format_args!("there are {}", near.join(", "))) })
             }
             answer => answer,
@@ -332,7 +333,7 @@ mod tests {
     #[test]
     fn near_names() {
         let names = || ["kitchen:1", "localhost/kitchen:2", "kitten:1", "garage:1", "example.com/a/b:c"].map(str::to_owned).to_vec();
-        assert_eq!(near("kitchen:3", names()), ["kitchen:1", "localhost/kitchen:2"]);
+        assert_eq!(near("kitchen:3", names()), ["kitchen:1", "localhost/kitchen:2", "kitten:1"]);
         assert_eq!(near("kichten", names()), ["kitchen:1", "localhost/kitchen:2", "kitten:1"]);
         assert_eq!(near("x/y/garag:1", names()), ["garage:1"]);
         assert!(near("zzzzzzzz", names()).is_empty());

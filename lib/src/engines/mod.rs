@@ -24,7 +24,7 @@ pub use program::Program;
 
 use crate::catalog::{BlobId, Catalog};
 use crate::context::Cancel;
-use crate::error::{Context as _, Result};
+use crate::error::Result;
 use crate::sink::{BlobWriter, Committed, Expected, Order, Sealed, Sink, Written};
 use crate::source::Source;
 
@@ -59,7 +59,7 @@ impl Source for FromEngine {
 /// The archive that an engine gets, under the engine's name.
 struct ToEngine {
     archive: Box<dyn Sink>,
-    label: String,
+    name: &'static str,
 }
 
 impl Sink for ToEngine {
@@ -80,10 +80,10 @@ impl Sink for ToEngine {
     }
 
     fn commit(self: Box<Self>, sealed: &Sealed) -> Result<Committed> {
-        self.archive.commit(sealed).context(|| &self.label)
+        self.archive.commit(sealed)
     }
 
     fn describe(&self) -> String {
-        self.label.clone()
+        self.name.to_owned()
     }
 }

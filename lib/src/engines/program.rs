@@ -61,11 +61,10 @@ impl Program {
     /// # Errors
     /// When it is not there, or cannot be started.
     pub fn create(&self, options: &WriteOptions, ctx: &Context) -> Result<Box<dyn Sink>> {
-        let label = format!("{}:", self.name);
-        let running = Running::start(self, &ctx.cancel).context(|| &label)?;
+        let running = Running::start(self, &ctx.cancel).context(|| self.name)?;
         let given = Destination::Given(Given::new(Box::new(running), self.program.display().to_string()));
         let archive = self.format.create(&format::Target::Archive(given), options, ctx)?;
-        Ok(Box::new(ToEngine { archive, label }))
+        Ok(Box::new(ToEngine { archive, name: self.name }))
     }
 }
 
@@ -234,7 +233,7 @@ mod tests {
     fn a_program_that_is_not_there() {
         let program = Program::podman("/nowhere/podman".into(), []);
         let error = program.create(&WriteOptions::default(), &crate::testing::context(std::path::Path::new("."))).map(drop).unwrap_err();
-        assert_eq!(error.to_string(), "podman:: /nowhere/podman: No such file or directory");
+        assert_eq!(error.to_string(), "podman: /nowhere/podman: No such file or directory");
         assert!(error.hint_text().unwrap().contains("not installed"));
     }
 }
