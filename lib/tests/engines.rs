@@ -171,6 +171,15 @@ fn what_it_has_is_not_sent(daemon: &Dockerd, engine: &Engine, dir: &Path, ctx: &
         saved(engine, name, dir, ctx);
         assert!(facts(&dir.join("saved.tar")).images.contains_key(&image.id()), "{name}");
     }
+    // A layer that is yet to be made is not known, and so nothing above it; what is below it is.
+    let tall = written(dir, "tall.tar", &[noisy("tall:1", &[1, 2, 5, 6], LEN)]);
+    let squash = longshore::plan::Squash { keep: longshore::plan::Keep::First(2), created: None, suffix: None };
+    let options = ConvertOptions { squash: Some(squash), ..ConvertOptions::default() };
+    let plan = convert(tall.catalog(), &engine.accepts(&WriteOptions::default()), &options).unwrap();
+    let report = run(&plan, tall.as_ref(), engine.create(&WriteOptions::default(), ctx).unwrap(), ctx).unwrap();
+    assert!((2 << 20..3 << 20).contains(&sent(&report)), "{}", sent(&report));
+    saved(engine, "tall:1", dir, ctx);
+    assert_eq!(facts(&dir.join("saved.tar")).only().diff_ids.len(), 3);
     // Another dialect is given whole.
     let classic =
         WriteOptions { dialect: longshore::format::DIALECTS.iter().copied().find(|dialect| dialect.name() == "classic").unwrap() };
@@ -254,7 +263,10 @@ fn what_it_refuses(engine: &Engine, dir: &Path, ctx: &Context) {
     // An image for another operating system.
     let odd = written(dir, "odd.tar", &[Image::new("odd:1").layer("a=1").platform("windows/amd64")]);
     let error = into(engine, odd.as_ref(), ctx).unwrap_err();
-    assert!(error.to_string().starts_with("writing docker-daemon: /") && error.to_string().contains("the engine does not take it: "), "{error}");
+    assert!(
+        error.to_string().starts_with("writing docker-daemon: /") && error.to_string().contains("the engine does not take it: "),
+        "{error}"
+    );
     assert!(error.to_string().contains("windows"), "{error}");
 }
 

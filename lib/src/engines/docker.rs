@@ -81,7 +81,7 @@ fn default_socket(settings: &DockerSettings) -> PathBuf {
 }
 
 /// `unix://PATH`, `tcp://HOST[:PORT]`, `http://…` and `https://…`.
-fn of_host(host: &str, tls: Option<TlsSettings>) -> Result<Place> {
+pub(super) fn of_host(host: &str, tls: Option<TlsSettings>) -> Result<Place> {
     let (scheme, rest) = host.split_once("://").unwrap_or(("tcp", host));
     let secure = tls.is_some();
     match scheme {

@@ -12,6 +12,7 @@
 mod api;
 pub mod docker;
 mod load;
+pub mod podman;
 mod program;
 
 use std::fs::File;

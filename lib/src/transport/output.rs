@@ -273,6 +273,14 @@ impl PollWrite {
         Ok(Self { file, cancel: None })
     }
 
+    /// Writes if that can be done at once.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::WouldBlock`] where it would have to wait.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
     /// Takes the writing end of a pipe that nobody else has.
     ///
     /// # Errors
