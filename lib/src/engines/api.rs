@@ -23,7 +23,7 @@ use crate::tree::Opening;
 
 use super::docker::Place;
 use super::load::Load;
-use super::{FromEngine, ToEngine};
+use super::{FromEngine, Late, ToEngine};
 
 /// How long an engine may work on an image without a sign: docker unpacks a whole archive before it says anything.
 const WORKING: Duration = Duration::from_secs(3600);
@@ -167,10 +167,11 @@ impl Engine {
     pub fn create(&self, options: &WriteOptions, ctx: &Context) -> Result<Box<dyn Sink>> {
         // One that does not answer, or lets nobody in, is found before anything is read.
         let held = self.held().context(|| self.name)?;
-        let load = Load::begin(&self.client, self.url("/images/load?quiet=1")?, &ctx.cancel)?;
+        let late = Late::default();
+        let load = Load::begin(&self.client, self.url("/images/load?quiet=1")?, &ctx.cancel, late.clone())?;
         let given = Destination::Given(Given::new(Box::new(load), self.at.clone()));
         let archive = format::create_for_engine(given, held, options, ctx)?;
-        Ok(Box::new(ToEngine { archive, name: self.name }))
+        Ok(Box::new(ToEngine { archive, late, name: self.name }))
     }
 
     fn inspect(&self, wanted: &str) -> Result<Inspected> {

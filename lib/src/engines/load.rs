@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Body, Client, Method, Request, Url};
 use crate::transport::FinishWrite;
 
+use super::Late;
 use super::api::{absent, answered};
 
 const SLICE: Duration = Duration::from_millis(50);
@@ -35,22 +36,24 @@ pub(super) struct Load {
     give: Option<Sender<Piece>>,
     thread: Option<JoinHandle<Result<()>>>,
     piece: Vec<u8>,
-    cancel: Cancel,
+    /// Ends the request.
+    own: Cancel,
+    late: Late,
 }
 
 impl Load {
     /// Begins a `POST` to `url`.
-    pub(super) fn begin(client: &Client, url: Url, cancel: &Cancel) -> Result<Self> {
+    pub(super) fn begin(client: &Client, url: Url, cancel: &Cancel, late: Late) -> Result<Self> {
         let (give, take) = bounded(PIECES);
-        let client = client.clone();
-        let pieces = Pieces { take, piece: Vec::new(), at: 0, ended: false, cancel: cancel.clone() };
+        let (client, own) = (client.clone(), cancel.child());
+        let pieces = Pieces { take, piece: Vec::new(), at: 0, ended: false, cancel: own.clone() };
         let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || send(&client, &url, pieces)).map_err(Error::io)?;
-        Ok(Self { give: Some(give), thread: Some(thread), piece: Vec::with_capacity(PIECE), cancel: cancel.clone() })
+        Ok(Self { give: Some(give), thread: Some(thread), piece: Vec::with_capacity(PIECE), own, late })
     }
 
     fn pass(&mut self, mut piece: Piece) -> Result<()> {
         loop {
-            self.cancel.poll()?;
+            self.late.get().unwrap_or(&self.own).poll()?;
             let give = self.give.as_ref().ok_or_else(|| Error::new(ErrorKind::Unavailable, "the engine takes no more"))?;
             match give.send_timeout(piece, SLICE) {
                 Ok(()) => return Ok(()),
@@ -104,7 +107,8 @@ impl FinishWrite for Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // Without an end the request is broken off; nobody is told why.
+        // Without an end the request is broken off, whatever the engine is doing; nobody is told why.
+        self.own.cancel();
         let _ = self.end();
     }
 }
@@ -137,7 +141,8 @@ impl Read for Pieces {
 }
 
 fn send(client: &Client, url: &Url, mut pieces: Pieces) -> Result<()> {
-    let request = Request::new(Method::Post, url).header("Content-Type", "application/x-tar");
+    let cancel = pieces.cancel.clone();
+    let request = Request::new(Method::Post, url).header("Content-Type", "application/x-tar").cancel(&cancel);
     let response = client.send(request.body(Body::Stream { reader: &mut pieces, size: None })).map_err(|error| absent(error, ""))?;
     let said = answered(response)?.bytes(ANSWER)?;
     failure(&said)?;
@@ -181,5 +186,29 @@ mod tests {
             assert_eq!(failure(said).unwrap_err().to_string(), "the engine does not take it: unexpected EOF");
         }
         assert!(failure(b"<html>").is_err());
+    }
+
+    #[test]
+    fn an_engine_that_takes_nothing_holds_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let _stream = listener.accept();
+            std::thread::sleep(Duration::from_secs(10));
+        });
+        let client = Client::unix(path, crate::http::Settings::default(), &Cancel::default());
+        let (late, cancel) = (Late::default(), Cancel::default());
+        let mut load = Load::begin(&client, Url::parse("http://localhost/").unwrap(), &Cancel::default(), late.clone()).unwrap();
+        late.set(cancel.clone()).unwrap();
+        let start = std::time::Instant::now();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            cancel.cancel();
+        });
+        let error = Error::io(load.write_all(&[0; 16 << 20]).unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        drop(load);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }

@@ -18,7 +18,7 @@ mod program;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use api::Engine;
 pub use program::Program;
@@ -57,9 +57,13 @@ impl Source for FromEngine {
     }
 }
 
+/// When a run wants to stop: it says so after its sink was made.
+type Late = Arc<OnceLock<Cancel>>;
+
 /// The archive that an engine gets, under the engine's name.
 struct ToEngine {
     archive: Box<dyn Sink>,
+    late: Late,
     name: &'static str,
 }
 
@@ -69,6 +73,8 @@ impl Sink for ToEngine {
     }
 
     fn begin(&mut self, expected: Expected, cancel: &Cancel) -> Result<Vec<usize>> {
+        // Who writes waits no longer than the run does.
+        let _ = self.late.set(cancel.clone());
         self.archive.begin(expected, cancel)
     }
 

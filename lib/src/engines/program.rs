@@ -20,7 +20,7 @@ use crate::sink::{Accepts, Sink};
 use crate::tar::BLOCK;
 use crate::transport::{Destination, FinishWrite, Given, PollWrite};
 
-use super::ToEngine;
+use super::{Late, ToEngine};
 
 const SLICE: Duration = Duration::from_millis(20);
 /// How much of what a program says is kept: its end.
@@ -67,10 +67,11 @@ impl Program {
     /// # Errors
     /// When it is not there, or cannot be started.
     pub fn create(&self, options: &WriteOptions, ctx: &Context) -> Result<Box<dyn Sink>> {
-        let running = Running::start(self, &ctx.cancel).context(|| self.name)?;
+        let late = Late::default();
+        let running = Running::start(self, &ctx.cancel, late.clone()).context(|| self.name)?;
         let given = Destination::Given(Given::new(Box::new(running), self.program.display().to_string()));
         let archive = self.format.create(&format::Target::Archive(given), options, ctx)?;
-        Ok(Box::new(ToEngine { archive, name: self.name }))
+        Ok(Box::new(ToEngine { archive, late, name: self.name }))
     }
 }
 
@@ -81,10 +82,11 @@ struct Running {
     /// Keeps the end of what it says.
     said: Option<JoinHandle<Vec<u8>>>,
     cancel: Cancel,
+    late: Late,
 }
 
 impl Running {
-    fn start(program: &Program, cancel: &Cancel) -> Result<Self> {
+    fn start(program: &Program, cancel: &Cancel, late: Late) -> Result<Self> {
         let mut command = Command::new(&program.program);
         command.args(&program.args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| {
@@ -92,10 +94,10 @@ impl Running {
             let error = Error::io(error).frame(program.program.display());
             if missing { error.hint("it is not installed, or not on the path") } else { error }
         })?;
-        let stdin = child.stdin.take().map(|stdin| PollWrite::pipe(OwnedFd::from(stdin), cancel)).transpose()?;
+        let stdin = child.stdin.take().map(|stdin| PollWrite::pipe(OwnedFd::from(stdin))).transpose()?;
         let stderr = child.stderr.take();
         let said = std::thread::Builder::new().name("stderr".to_owned()).spawn(move || stderr.map(last).unwrap_or_default());
-        Ok(Self { child, stdin, said: said.ok(), cancel: cancel.clone() })
+        Ok(Self { child, stdin, said: said.ok(), cancel: cancel.clone(), late })
     }
 
     /// Waits a little for its end.
@@ -116,7 +118,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().map_err(Error::io)? {
                 break status;
             }
-            self.cancel.poll()?;
+            self.late.get().unwrap_or(&self.cancel).poll()?;
             std::thread::sleep(SLICE);
         };
         let said = self.said.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
@@ -127,7 +129,7 @@ impl Running {
 impl Write for Running {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        match stdin.write(bytes) {
+        match stdin.write_unless(bytes, self.late.get().unwrap_or(&self.cancel)) {
             // It ended too early: what it says is what matters.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.stdin = None;
@@ -200,7 +202,7 @@ mod tests {
     fn running(script: &str, cancel: &Cancel) -> Running {
         let args = ["-c".into(), script.into()].into();
         let program = Program { name: "test", program: "/bin/sh".into(), args, format: &format::docker_archive::DockerArchive };
-        Running::start(&program, cancel).unwrap()
+        Running::start(&program, cancel, Late::default()).unwrap()
     }
 
     #[test]

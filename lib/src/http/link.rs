@@ -60,6 +60,8 @@ impl Shared {
 pub(super) struct Exchange {
     /// Where it goes.
     pub(super) target: Option<Url>,
+    /// When to stop waiting.
+    pub(super) cancel: Cancel,
     /// Something of the request was sent.
     pub(super) begun: bool,
     /// The body is being sent.
@@ -105,8 +107,12 @@ impl Connector for Dialer {
 
 impl Dialer {
     fn dial(&self) -> Result<Link> {
-        let Shared { settings, cancel, socket, .. } = &*self.0.shared;
-        let url = self.0.exchange().target.clone().ok_or_else(|| Error::invalid("a request without an address"))?;
+        let Shared { settings, socket, .. } = &*self.0.shared;
+        let (url, cancel) = {
+            let exchange = self.0.exchange();
+            (exchange.target.clone().ok_or_else(|| Error::invalid("a request without an address"))?, exchange.cancel.clone())
+        };
+        let cancel = &cancel;
         let (limit, idle) = (settings.connect_timeout, settings.idle_timeout);
         if let Some(path) = socket {
             return Ok(self.link(Stream::Plain(Socket::connect_unix(path, limit, idle, cancel)?), None));
@@ -118,14 +124,14 @@ impl Dialer {
             return Ok(self.link(if secure { stream.secure(self.0.shared.tls()?, &url)? } else { stream }, None));
         };
         let stream = self
-            .dial_proxy(&proxy, secure.then_some(&url))
+            .dial_proxy(&proxy, secure.then_some(&url), cancel)
             .map_err(|error| error.frame(format_args!("the proxy {}", proxy.url.authority())))?;
         if secure { Ok(self.link(stream.secure(self.0.shared.tls()?, &url)?, None)) } else { Ok(self.link(stream, Some(proxy))) }
     }
 
     /// Connects to a proxy, and through it to the host of `tunnel`.
-    fn dial_proxy(&self, proxy: &Proxy, tunnel: Option<&Url>) -> Result<Stream> {
-        let Shared { settings, cancel, .. } = &*self.0.shared;
+    fn dial_proxy(&self, proxy: &Proxy, tunnel: Option<&Url>, cancel: &Cancel) -> Result<Stream> {
+        let settings = &self.0.shared.settings;
         let mut stream = Stream::Plain(Socket::connect(&proxy.url, settings.connect_timeout, settings.idle_timeout, cancel)?);
         if proxy.url.scheme() == Scheme::Https {
             stream = stream.secure(self.0.shared.tls()?, &proxy.url)?;
@@ -189,6 +195,10 @@ impl Link {
             }
             (!std::mem::replace(&mut exchange.begun, true), exchange.body)
         };
+        if first {
+            let cancel = self.lane.exchange().cancel.clone();
+            self.stream.obey(cancel);
+        }
         self.stream.watch(body);
         if body && self.stream.is_answered()? && self.look_ahead()? {
             return Ok(());
@@ -304,7 +314,7 @@ impl Transport for Link {
         let waits_for_100 = matches!(timeout.reason, ureq::Timeout::Await100);
         match self.receive(&timeout) {
             Ok(count) => Ok(count > 0),
-            Err(_) if waits_for_100 && self.lane.shared.cancel.poll().is_ok() => Err(ureq::Error::Timeout(timeout.reason)),
+            Err(_) if waits_for_100 && self.lane.exchange().cancel.poll().is_ok() => Err(ureq::Error::Timeout(timeout.reason)),
             Err(error) => {
                 self.lane.exchange().closed |= is_gone(&error) || error.kind() == io::ErrorKind::UnexpectedEof;
                 Err(into_ureq(broken(error)))

@@ -144,6 +144,8 @@ pub struct Request<'a> {
     pub headers: Vec<(&'a str, String)>,
     /// What is sent along.
     pub body: Body<'a>,
+    /// When to stop waiting for this request and its answer, instead of what the client was told: the run that it belongs to has failed.
+    pub cancel: Option<&'a Cancel>,
 }
 
 impl<'a> Request<'a> {
@@ -154,13 +156,20 @@ impl<'a> Request<'a> {
 
     /// A request without headers and body.
     pub fn new(method: Method, url: &'a Url) -> Self {
-        Self { method, url, headers: Vec::new(), body: Body::Empty }
+        Self { method, url, headers: Vec::new(), body: Body::Empty, cancel: None }
     }
 
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &'a str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Stops waiting when `cancel` says so, until the body of the answer is read.
+    #[must_use]
+    pub fn cancel(mut self, cancel: &'a Cancel) -> Self {
+        self.cancel = Some(cancel);
         self
     }
 
@@ -230,8 +239,10 @@ impl Client {
     }
 
     fn exchange(&self, track: Track, request: &mut Request<'_>) -> Result<Response> {
-        self.0.shared.cancel.poll()?;
-        *track.lane.exchange() = link::Exchange { target: Some(request.url.clone()), ..link::Exchange::default() };
+        let cancel = request.cancel.unwrap_or(&self.0.shared.cancel);
+        cancel.poll()?;
+        let target = Some(request.url.clone());
+        *track.lane.exchange() = link::Exchange { target, cancel: cancel.clone(), ..link::Exchange::default() };
         let mut upload = match &mut request.body {
             Body::Empty if request.method.has_body() => Some(Upload::new(Give::Bytes(&[]), Some(0), &track.lane)),
             Body::Empty => None,

@@ -25,7 +25,8 @@ const SLICE: Duration = Duration::from_millis(50);
 /// A connected socket.
 pub(super) struct Socket {
     stream: Stream,
-    cancel: Cancel,
+    /// When to stop waiting.
+    pub(super) cancel: Cancel,
     /// How long nothing may happen.
     pub(super) idle: Duration,
     /// A request is being sent, and what comes back meanwhile ends it.

@@ -319,6 +319,30 @@ fn cancelling_ends_every_wait() {
     let error = client.send(Request::get(&url)).unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Cancelled, "cancelled"));
     assert!(start.elapsed() < Duration::from_secs(1));
+    // One request alone, on a connection that was used before.
+    let url = server(|_, stream| {
+        ask(stream);
+        stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        ask(stream);
+        thread::sleep(Duration::from_secs(5));
+    });
+    let (client, cancel) = (super::tests::client(Settings::default()), Cancel::default());
+    assert_eq!(client.send(Request::get(&url)).unwrap().status, 200);
+    let (start, stop) = (Instant::now(), cancel.clone());
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        stop.cancel();
+    });
+    let error = client.send(Request::get(&url).cancel(&cancel)).unwrap_err();
+    assert!(error.kind() == ErrorKind::Cancelled && start.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn answers_go_to_other_threads() {
+    fn sent<T: Send + 'static>() {}
+    sent::<Response>();
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Client>();
 }
 
 #[test]

@@ -15,6 +15,7 @@ use rustls::{
     SignatureScheme, WantsVerifier,
 };
 
+use crate::context::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 
 use super::socket::{Early, Socket};
@@ -191,6 +192,11 @@ impl Stream {
     /// While a request is sent, what comes back ends the writing with [`Early`].
     pub(super) fn watch(&mut self, watch: bool) {
         self.socket().watch = watch;
+    }
+
+    /// Stops waiting when `cancel` says so.
+    pub(super) fn obey(&mut self, cancel: Cancel) {
+        self.socket().cancel = cancel;
     }
 
     pub(super) fn idle(&self) -> Duration {

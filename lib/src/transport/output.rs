@@ -273,6 +273,14 @@ impl PollWrite {
         Ok(Self { file, cancel: None })
     }
 
+    /// Writes, and waits until that can be done, or until `cancel` says so.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_unless(&mut self, bytes: &[u8], cancel: &Cancel) -> io::Result<usize> {
+        write_waiting(&self.file, bytes, cancel)
+    }
+
     /// Writes if that can be done at once.
     ///
     /// # Errors
@@ -285,22 +293,28 @@ impl PollWrite {
     ///
     /// # Errors
     /// What the system says.
-    pub fn pipe(pipe: OwnedFd, cancel: &Cancel) -> Result<Self> {
+    pub fn pipe(pipe: OwnedFd) -> Result<Self> {
         rustix::io::ioctl_fionbio(&pipe, true).map_err(|error| Error::io(error.into()))?;
         #[cfg(target_os = "linux")]
         let _ = rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20);
-        Ok(Self { file: pipe.into(), cancel: Some(cancel.clone()) })
+        Ok(Self { file: pipe.into(), cancel: None })
+    }
+}
+
+fn write_waiting(mut file: &File, bytes: &[u8], cancel: &Cancel) -> io::Result<usize> {
+    loop {
+        match file.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&file, PollFlags::OUT, cancel)?,
+            done => return done,
+        }
     }
 }
 
 impl Write for PollWrite {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(cancel) = &self.cancel else { return self.file.write(bytes) };
-        loop {
-            match self.file.write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&self.file, PollFlags::OUT, cancel)?,
-                done => return done,
-            }
+        match &self.cancel {
+            Some(cancel) => write_waiting(&self.file, bytes, cancel),
+            None => self.file.write(bytes),
         }
     }
 
