@@ -122,6 +122,8 @@ impl Dockerd {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // It makes a mount of its folder, which would keep that from being removed.
+        let _ = Command::new("umount").arg(self.data()).stderr(Stdio::null()).status();
     }
 
     /// A client's command on this dockerd.
