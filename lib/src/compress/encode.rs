@@ -46,14 +46,14 @@ impl GzipLevel {
     }
 }
 
-/// 2: the fastest that is not larger than what Go's engines write.
+/// 1: by far the fastest, and 3% larger than what Go's engines write. Whoever wants less gives a level.
 ///
 /// Measured on 784 MB of layers (Debian and Python files), in MB/s on one core and the size beside that of skopeo 1.9 (pgzip, its default
 /// level), members of 1 MiB: level 1: 231, 102.7%; 2: 169, 99.1%; 3: 153, 97.9%; 4: 144, 97.2%; 6: 102, 94.5%; 7: 75, 94.1%. zlib-rs with
 /// the last 32 KiB as a dictionary, as pigz does: 1: 277, 125.4%; 4: 105, 98.8%; 6: 78, 97.0%.
 impl Default for GzipLevel {
     fn default() -> Self {
-        Self(2)
+        Self(1)
     }
 }
 

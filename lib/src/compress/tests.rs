@@ -260,7 +260,7 @@ fn errors_of_the_reader_below_pass_through() {
 #[test]
 fn expanding_too_far_is_an_error() {
     let zeros = vec![0; 1 << 20];
-    for (kind, ratio) in [(Compression::Gzip, 900), (Compression::Zstd, 900), (Compression::Bzip2, 900)] {
+    for (kind, ratio) in [(Compression::Gzip, 200), (Compression::Zstd, 200), (Compression::Bzip2, 200)] {
         let stream = encode(kind, &zeros);
         for (ratio_floor, expected) in [(1 << 20, true), (1 << 18, false)] {
             let limits = DecodeLimits { ratio, ratio_floor };
@@ -270,7 +270,7 @@ fn expanding_too_far_is_an_error() {
                 Err(error) => {
                     let error = Error::io(error);
                     assert!(!expected, "{kind}: {error}");
-                    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Limit, "decompresses to over 900 times its size"));
+                    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Limit, "decompresses to over 200 times its size"));
                 }
             }
         }

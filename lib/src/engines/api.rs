@@ -14,7 +14,7 @@ use crate::context::{Cancel, Context};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::format::{self, WriteOptions};
-use crate::http::{Client, Request, Response, Settings, Url};
+use crate::http::{Client, Request, Response, Settings, TlsSettings, Url};
 use crate::reference::Reference;
 use crate::sink::{Accepts, Sink};
 use crate::source::Source;
@@ -27,6 +27,8 @@ use super::{FromEngine, Late, ToEngine};
 
 /// How long an engine may work on an image without a sign: docker unpacks a whole archive before it says anything.
 const WORKING: Duration = Duration::from_secs(3600);
+/// How long it may think about a question.
+const THINKING: Duration = Duration::from_secs(60);
 /// The longest answer in JSON. A list of images has some hundred bytes for each.
 const JSON: u64 = 64 << 20;
 /// The longest message of a failure.
@@ -39,7 +41,10 @@ const OFFERED: usize = 5;
 /// An engine that speaks docker's API.
 #[derive(Debug, Clone)]
 pub struct Engine {
+    /// For images, in and out.
     client: Client,
+    /// For questions.
+    quick: Client,
     /// In front of every path.
     base: Url,
     /// What it is called in IMAGEs: `docker-daemon`.
@@ -74,12 +79,17 @@ struct RootFs {
 
 impl Engine {
     pub(super) fn new(place: Place, name: &'static str, cancel: &Cancel) -> Self {
-        let settings = Settings { idle_timeout: WORKING, ..Settings::default() };
+        let settings = |idle_timeout, tls| Settings { idle_timeout, tls, ..Settings::default() };
         match place {
-            Place::Socket(path) => Self::at_socket(path, name, settings, cancel),
+            Place::Socket(path) => {
+                let client = |idle| Client::unix(path.clone(), settings(idle, TlsSettings::default()), cancel);
+                let base = Url::parse("http://localhost/").expect("it is an address");
+                Self { client: client(WORKING), quick: client(THINKING), base, name, at: path.display().to_string() }
+            }
             Place::Tcp(base, tls) => {
+                let client = |idle| Client::new(settings(idle, tls.clone()), cancel);
                 let at = base.to_string().trim_end_matches('/').to_owned();
-                Self { client: Client::new(Settings { tls, ..settings }, cancel), base, name, at }
+                Self { client: client(WORKING), quick: client(THINKING), base, name, at }
             }
         }
     }
@@ -87,12 +97,6 @@ impl Engine {
     /// The engine behind the socket that podman's service listens on.
     pub fn podman(socket: PathBuf, cancel: &Cancel) -> Self {
         Self::new(Place::Socket(socket), "podman", cancel)
-    }
-
-    fn at_socket(path: PathBuf, name: &'static str, settings: Settings, cancel: &Cancel) -> Self {
-        let at = path.display().to_string();
-        let base = Url::parse("http://localhost/").expect("it is an address");
-        Self { client: Client::unix(path, settings, cancel), base, name, at }
     }
 
     /// What it is called in IMAGEs.
@@ -115,7 +119,7 @@ impl Engine {
     /// # Errors
     /// When nobody does.
     pub fn ping(&self) -> Result<()> {
-        self.get("/_ping")?.bytes(MESSAGE).map(drop)
+        self.get(&self.quick, "/_ping")?.bytes(MESSAGE).map(drop)
     }
 
     /// The names of all images.
@@ -151,7 +155,7 @@ impl Engine {
         let label = format!("{}:{wanted}", self.name);
         let open = || {
             let image = self.inspect(wanted)?;
-            let response = self.get(&format!("/images/get?names={}", escape(&image.saved_as(wanted), false)))?;
+            let response = self.get(&self.client, &format!("/images/get?names={}", escape(&image.saved_as(wanted), false)))?;
             let archive = keep(response.body, &label, spool_dir.unwrap_or(&opening.ctx.temp), opening.ctx)?;
             // There is nothing else in it.
             format::open_archive(archive, &Opening { pick: None, ..*opening })
@@ -233,12 +237,12 @@ impl Engine {
     }
 
     fn json<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
-        let bytes = self.get(path)?.bytes(JSON)?;
+        let bytes = self.get(&self.quick, path)?.bytes(JSON)?;
         serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format_args!("{path}: the answer is not what docker gives: {error}")))
     }
 
-    fn get(&self, path: &str) -> Result<Response> {
-        let response = self.client.send(Request::get(&self.url(path)?)).map_err(|error| absent(error, self.name))?;
+    fn get(&self, client: &Client, path: &str) -> Result<Response> {
+        let response = client.send(Request::get(&self.url(path)?)).map_err(|error| absent(error, self.name))?;
         answered(response)
     }
 }
