@@ -20,10 +20,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::choose::{self, Chosen, Listed, choose};
+use super::disk;
 use super::folders::{Builder, FolderOf, Found, Place};
 use super::lock::{Shared, Stamp};
-use super::{base64, disk};
 use crate::catalog::Name;
 use crate::context::Context;
 use crate::digest::{DiffId, Digest};
@@ -384,7 +387,7 @@ fn base_name(key: &str) -> String {
     if key.bytes().all(|byte| matches!(byte, b'.' | b'0'..=b'9' | b'a'..=b'z')) {
         key.to_owned()
     } else {
-        format!("={}", base64::encode(key.as_bytes()))
+        format!("={}", STANDARD.encode(key))
     }
 }
 
