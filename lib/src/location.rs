@@ -148,6 +148,8 @@ impl fmt::Display for Location {
         match self {
             Self::File(file) => write!(f, "{}", file.path.display()),
             Self::Registry(reference) => write!(f, "{REGISTRY}{}", reference.familiar()),
+            Self::Engine { kind, rest } if rest.is_empty() => f.write_str(kind.name()),
+            Self::Engine { kind, rest } => write!(f, "{}:{}", kind.name(), rest.escape_debug()),
         }
     }
 }
