@@ -9,6 +9,7 @@ use crate::{console, text};
 
 #[derive(Serialize)]
 struct Document {
+    version: u32,
     repository: String,
     tags: Vec<String>,
 }
@@ -16,7 +17,7 @@ struct Document {
 pub(super) fn run(job: &Job<'_>, args: &TagsArgs) -> anyhow::Result<()> {
     let tags = registry::tags(&args.repository, &job.access.registry, &job.context)?;
     if args.json {
-        return console::print_json(&Document { repository: args.repository.repository(), tags });
+        return console::print_json(&Document { version: 1, repository: args.repository.repository(), tags });
     }
     console::print(&tags.iter().map(|tag| format!("{}\n", text::shown(tag))).collect::<String>())?;
     Ok(())
