@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::catalog::{BlobId, Catalog};
-use crate::compress::decoder;
+use crate::compress::sniffing_decoder;
 use crate::context::{Cancel, Context};
 use crate::digest::Algorithm;
 use crate::error::{Error, ErrorKind, Result};
@@ -97,7 +97,7 @@ fn check_blob(source: &dyn Source, catalog: &Catalog, at: usize, ctx: &Context, 
 
 /// Reads a layer's tar to its end.
 fn check_layer(stored: &mut Stored<'_>, planned: &PlannedBlob, ctx: &Context, findings: &mut Vec<Finding>) -> Result<()> {
-    let plain = decoder(planned.compression, stored, (&ctx.limits).into())?;
+    let plain = sniffing_decoder(planned.compression, stored, (&ctx.limits).into());
     let algorithm = planned.known.diff_id.map_or(Algorithm::Sha256, |id| id.0.algorithm());
     let mut digested = Digested { inner: plain, digest: ctx.pool.digest(algorithm), pool: &ctx.pool, rest: Rest::default() };
     let structure = check_tar(&mut digested, planned, findings);

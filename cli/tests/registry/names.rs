@@ -343,3 +343,34 @@ fn several_registries_in_one_command() {
         "{names:?}"
     );
 }
+
+/// Images whose manifests call a layer gzip that is something else: such pushes are taken by registries, and pulled by engines, which look at the bytes.
+#[test]
+fn what_a_media_type_says_of_compression_is_not_believed() {
+    use longshore_testkit::images::pack;
+    let tar = longshore_testkit::tar::write(&[
+        longshore_testkit::tar::Member::file("etc-a", "1"),
+        longshore_testkit::tar::Member::file("etc-b", "2"),
+    ]);
+    for (says, is) in [(Packing::Gzip, Packing::Plain), (Packing::Gzip, Packing::Zstd), (Packing::Zstd, Packing::Gzip)] {
+        let scene = Scene::new();
+        let lying = Layer::of_tar(tar.clone()).packed(says).stored(pack(&tar, is));
+        let image = Image::new("odd:1").with(packed("a=1")).with(lying);
+        let digest = scene.registry.push_image(&image, "odd", "1");
+        for to in ["docker-archive:out.tar", "oci:plain --compress none", "oci:zstd --compress zstd:3", "oci:kept"] {
+            scene.ok(&format!("copy docker://HOST/odd:1 {to}"));
+        }
+        for (out, packing) in [("out.tar", "docker-archive"), ("plain", "oci"), ("zstd", "oci"), ("kept", "oci")] {
+            let found = facts(&scene.env.path(out));
+            let layers = found.only().diff_ids.clone();
+            assert_eq!(layers, image.layers.iter().map(Layer::diff_id).collect::<Vec<_>>(), "{says:?} {is:?} {out}");
+            scene.ok(&format!("check {packing}:{out}"));
+        }
+        assert_eq!(facts(&scene.env.path("kept")).roots, [digest.as_str()], "what is copied stays as it is");
+        scene.ok("squash docker://HOST/odd:1 squashed.tar");
+        assert!(scene.ok("ls docker://HOST/odd:1").text().contains("etc-b"), "{says:?} {is:?}");
+        assert!(scene.ok("ls docker://HOST/odd:1 --layer 1").text().contains("etc-b"), "{says:?} {is:?}");
+        scene.ok("check docker://HOST/odd:1");
+        scene.ok("export docker://HOST/odd:1 -o rootfs.tar");
+    }
+}

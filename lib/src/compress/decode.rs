@@ -2,12 +2,12 @@
 
 use std::io::{self, Read};
 
-use super::Compression;
 use super::bzip2::Bzip2;
 use super::gzip::Gzip;
 use super::input::Input;
 use super::xz::Xz;
 use super::zstd::Zstd;
+use super::{Compression, SNIFF, sniff};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
@@ -61,6 +61,38 @@ pub fn decoder<'a, R: Read + Send + 'a>(kind: Compression, input: R, limits: Dec
         Compression::Xz => Box::new(Guard::new(Xz::new(Input::new(input)), limits)),
         Compression::Bzip2 => Box::new(Guard::new(Bzip2::new(Input::new(input)), limits)),
     })
+}
+
+/// The same for a stream that somebody says to be compressed as `stated`, where that is worth nothing: its first bytes say what it is, also that it
+/// is not compressed at all. What is said to be plain stays as it is. Nothing is read before the caller reads.
+pub(crate) fn sniffing_decoder<'a, R: Read + Send + 'a>(stated: Compression, input: R, limits: DecodeLimits) -> Box<dyn Read + Send + 'a> {
+    match stated {
+        Compression::None => Box::new(input),
+        _ => Box::new(Sniffing::Unread(Some(input), limits)),
+    }
+}
+
+/// A decoder that is chosen by what it reads first.
+enum Sniffing<'a, R> {
+    /// The input, until it was looked at.
+    Unread(Option<R>, DecodeLimits),
+    Known(Box<dyn Read + Send + 'a>),
+}
+
+impl<'a, R: Read + Send + 'a> Read for Sniffing<'a, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Self::Unread(input, limits) = self {
+            let mut input = input.take().ok_or_else(|| Error::invalid("the compressed stream has failed before"))?;
+            let mut head = Vec::with_capacity(SNIFF);
+            (&mut input).take(SNIFF as u64).read_to_end(&mut head)?;
+            let kind = sniff(&head).map_err(Error::from)?;
+            *self = Self::Known(decoder(kind, io::Cursor::new(head).chain(input), *limits)?);
+        }
+        match self {
+            Self::Known(plain) => plain.read(buf),
+            Self::Unread(..) => Ok(0),
+        }
+    }
 }
 
 /// One format's decoder. [`Guard`] calls it with room in `out`, and never again after an end or an error.

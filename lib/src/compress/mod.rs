@@ -23,6 +23,7 @@ mod xz;
 mod zstd;
 
 pub use claim::claimed_size;
+pub(crate) use decode::sniffing_decoder;
 pub use decode::{DecodeLimits, WINDOW, decoder, fuzz_decode};
 pub use encode::{BlockEncoder, Encoding, GzipLevel, MEMBER_SIZE_ID, ZstdLevel};
 pub use members::{Member, Members};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::transfer::refuse_compressed;
-use crate::compress::{Compression, decoder};
+use crate::compress::{Compression, sniffing_decoder};
 use crate::context::{Cancel, Context};
 use crate::error::{Context as _, Error, Result};
 use crate::layer::merge::{Change, Loose, Merge, Rename};
@@ -138,7 +138,7 @@ impl<'a> Layers<'a> {
             Some((file, range)) if input.compression == Compression::None => Ok(Box::new(Window::new(file, range.start, range.end))),
             _ => {
                 let stored = Polling { input: self.source.open(input.blob, 0)?, cancel };
-                let mut plain = BufReader::with_capacity(CHUNK, decoder(input.compression, stored, (&self.ctx.limits).into())?);
+                let mut plain = BufReader::with_capacity(CHUNK, sniffing_decoder(input.compression, stored, (&self.ctx.limits).into()));
                 refuse_compressed(plain.fill_buf().map_err(Error::io)?)?;
                 Ok(Box::new(BySkimming::new(plain)))
             }

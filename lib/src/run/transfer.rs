@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::layers::Layers;
 use super::merge::Merged;
 use crate::catalog::{BlobId, Known};
-use crate::compress::{Compression, Encoding, SNIFF, decoder, sniff};
+use crate::compress::{Compression, Encoding, SNIFF, sniff, sniffing_decoder};
 use crate::context::{Cancel, Context, Progress};
 use crate::digest::{Algorithm, DiffId, Digest};
 use crate::error::{Error, Result};
@@ -164,7 +164,7 @@ impl Transfer<'_> {
         let same = self.planned.compression == Compression::None && self.diff_id_algorithm() == stored.algorithm;
         let mut diff = (!same).then(|| pool.digest(self.diff_id_algorithm()));
         {
-            let mut plain = decoder(self.planned.compression, &mut stored, (&self.ctx.limits).into())?;
+            let mut plain = sniffing_decoder(self.planned.compression, &mut stored, (&self.ctx.limits).into());
             let mut first = true;
             loop {
                 let block = Arc::new(pool.read(&mut plain, encoder.block_size())?);
@@ -190,7 +190,7 @@ impl Transfer<'_> {
     fn decoded<'r>(&self, stored: impl Read + Send + 'r, mut out: impl FnMut(&[u8]) -> Result<()>) -> Result<DiffId> {
         let pool = &self.ctx.pool;
         let mut digest = pool.digest(self.diff_id_algorithm());
-        let mut plain = decoder(self.planned.compression, stored, (&self.ctx.limits).into())?;
+        let mut plain = sniffing_decoder(self.planned.compression, stored, (&self.ctx.limits).into());
         let mut first = true;
         loop {
             let chunk = Arc::new(pool.read(&mut plain, CHUNK)?);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::layers::Layers;
 use super::transfer::{Counts, Rest, Stored, refuse_compressed};
 use crate::catalog::Known;
-use crate::compress::{Compression, decoder};
+use crate::compress::{Compression, sniffing_decoder};
 use crate::digest::{Algorithm, DiffId};
 use crate::error::{Error, Result};
 use crate::pool::{Buffer, CHUNK, DigestStream, Pool, lock};
@@ -42,7 +42,7 @@ impl<'a> Verified<'a> {
         let algorithm = input.known.diff_id.map_or(Algorithm::Sha256, |id| id.0.algorithm());
         let same = input.compression == Compression::None && algorithm == stored.algorithm();
         let stored = Arc::new(Mutex::new(Some(stored)));
-        let plain = decoder(input.compression, Through(Arc::clone(&stored)), (&ctx.limits).into())?;
+        let plain = sniffing_decoder(input.compression, Through(Arc::clone(&stored)), (&ctx.limits).into());
         let diff = (!same).then(|| ctx.pool.digest(algorithm));
         Ok(Self { known: input.known.clone(), stored, plain, diff, pool: &ctx.pool, rest: Rest::default(), first: true })
     }
