@@ -374,3 +374,27 @@ fn what_a_media_type_says_of_compression_is_not_believed() {
         scene.ok("export docker://HOST/odd:1 -o rootfs.tar");
     }
 }
+
+/// cosign's tags as other tools write them to a layout: the tag alone, beside names that are nobody's business in a registry.
+#[test]
+fn names_of_a_layout_become_no_other_tags() {
+    let scene = Scene::new();
+    let mut layout = Layout::new();
+    let image = layout.image(&scene.image);
+    let tag = format!("{}.sig", image["digest"].as_str().unwrap().replace(':', "-"));
+    let signature = layout.artifact("application/x.cosign", "signed by cosign", None);
+    let sbom = layout.artifact("application/x.sbom", "what is in it", None);
+    let (sbom_digest, digest) = (sbom["digest"].as_str().unwrap().to_owned(), image["digest"].as_str().unwrap().to_owned());
+    layout.root(image, Some("app:1"));
+    layout.root(signature, Some(&tag));
+    layout.root(sbom, Some("sbom"));
+    layout.archive().write_dir(&scene.env.path("in"));
+    scene.ok("copy oci:in docker://HOST/new:2");
+    let mut tags = scene.registry.tags("new");
+    tags.sort();
+    assert_eq!(tags, ["2".to_owned(), tag.clone()]);
+    assert!(scene.registry.manifest("new", &sbom_digest).is_some());
+    // To a digest, what refers to it comes too.
+    scene.ok(&format!("copy --referrers docker://HOST/new:2 docker://HOST/by-digest@{digest}"));
+    assert_eq!(scene.registry.tags("by-digest"), [tag]);
+}

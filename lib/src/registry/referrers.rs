@@ -27,6 +27,16 @@ fn fallback_tag(digest: &Digest) -> String {
     text[..text.len().min(128)].to_owned()
 }
 
+/// The tag by which a name leads to what refers to an image: `sha256-<hex>` with or without more after a dot. In a layout it may stand alone, as
+/// any tag may, which reads like a repository.
+pub(super) fn tag(name: &Reference) -> Option<&str> {
+    let is_tag = |text: &&str| {
+        let digest = text.split('.').next().unwrap_or_default();
+        digest.len() <= 128 && digest.replacen('-', ":", 1).parse::<Digest>().is_ok()
+    };
+    name.tag().filter(is_tag).or_else(|| name.path().rsplit('/').next().filter(is_tag))
+}
+
 /// Adds what refers to what was read, and what refers to that.
 pub(super) fn add(client: &Arc<Client>, reference: &Reference, reader: &mut TreeReader<'_>, opening: &Opening<'_>) -> Result<()> {
     let repository = reference.path();
@@ -167,4 +177,26 @@ fn describe(manifest: &[u8], digest: &Digest, limits: &crate::limits::Limits) ->
         entry.set("annotations", annotations);
     }
     Ok(Some((subject.digest, entry)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_that_lead_to_what_refers_to_an_image() {
+        let digest = format!("sha256-{}", "5a".repeat(32));
+        for (name, expected) in [
+            (format!("a.example/b:{digest}.sig"), Some(format!("{digest}.sig"))),
+            (format!("a.example/b:{digest}"), Some(digest.clone())),
+            (format!("{digest}.att"), Some(format!("{digest}.att"))),
+            (format!("{digest}.att:latest"), Some(format!("{digest}.att"))),
+            (format!("a.example/b:{digest}5"), None),
+            ("a.example/b:sha256-5a.sig".to_owned(), None),
+            ("a.example/b:1".to_owned(), None),
+            ("sbom".to_owned(), None),
+        ] {
+            assert_eq!(tag(&Reference::parse(&name).unwrap()), expected.as_deref(), "{name}");
+        }
+    }
 }

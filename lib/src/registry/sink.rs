@@ -102,12 +102,12 @@ impl RegistrySink {
         }
     }
 
-    /// The tag that a root gets; none is its digest.
+    /// The tag that a root gets; one that has none goes by its digest. Names of other repositories say nothing here, but for the tags that lead from
+    /// an image to what refers to it.
     fn tag<'a>(&self, root: &'a SealedRoot) -> Option<&'a str> {
-        match &root.name {
-            Some(Name::Reference(reference)) if self.reference.digest().is_none() => reference.tag(),
-            _ => None,
-        }
+        let Some(Name::Reference(name)) = &root.name else { return None };
+        let ours = self.reference.digest().is_none() && name.repository() == self.reference.repository();
+        name.tag().filter(|_| ours).or_else(|| referrers::tag(name))
     }
 
     fn put_manifest(&self, reference: &str, bytes: &[u8], digest: &Digest) -> Result<()> {
@@ -130,9 +130,12 @@ impl RegistrySink {
             if !manifests.iter().any(|manifest| manifest.digest == *digest) {
                 return Err(Error::unsupported("a registry holds no blob without a manifest").frame(digest));
             }
-            if let Some(wanted) = self.reference.digest().filter(|wanted| *wanted != digest) {
-                return Err(Error::mismatch(format_args!("the manifest has digest {digest}, and the destination says {wanted}")));
-            }
+        }
+        if let (Some(wanted), Some(root)) = (self.reference.digest(), sealed.roots.first())
+            && sealed.roots.iter().all(|root| root.descriptor.digest != *wanted)
+        {
+            let digest = root.descriptor.digest;
+            return Err(Error::mismatch(format_args!("the manifest has digest {digest}, and the destination says {wanted}")));
         }
         // What others list comes before them; tags come when all that they lead to is there.
         for manifest in &manifests {
