@@ -106,6 +106,12 @@ fn what_does_not_pass_ends_in_a_sentence() {
                 Fails(&["HOST", "403", "requested access to the resource is denied"]),
             ),
             row(
+                "no access, which a question is told without words",
+                on("HEAD|POST /v2/new/blobs/*", What::error(403, "DENIED", "requested access to the resource is denied")).always(),
+                1..=12,
+                Fails(&["HOST", "403", "requested access to the resource is denied"]),
+            ),
+            row(
                 "a blob is too large",
                 on(FINISH, What::error(413, "SIZE_INVALID", "the quota is used up")).always(),
                 1..=3,
@@ -310,4 +316,17 @@ fn layers_that_are_elsewhere_are_not_pushed() {
     let missing = foreign.layers[0].diff_id();
     assert!(!scene.registry.blobs("foreign").contains(&missing) && scene.registry.manifest("foreign", "1").is_some());
     assert_eq!(scene.registry.asked(&format!("* *{missing}*")).len(), 0, "it is not even asked for");
+}
+
+#[test]
+fn whoever_waits_stops_when_another_blob_fails() {
+    let scene = Scene::new();
+    prepare(&scene);
+    scene.fault(on("HEAD /v2/new/blobs/SMALL", What::retry_after(429, "30")).always());
+    scene.fault(on("HEAD /v2/new/blobs/LARGE", What::Delay(Duration::from_millis(500))));
+    scene.fault(on("POST /v2/new/blobs/uploads/*", What::error(403, "DENIED", "it is full")).always());
+    let start = std::time::Instant::now();
+    let ran = scene.run(PUSHES[0]).exited(1);
+    assert!(ran.stderr.contains("it is full"), "{}", ran.stderr);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }

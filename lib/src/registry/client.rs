@@ -43,7 +43,13 @@ pub(crate) struct Client {
     access: Arc<Access>,
     cancel: Cancel,
     idle: Duration,
-    /// Where it is reached, once that is known.
+    learned: Arc<Learned>,
+}
+
+/// What is found out once, for all who talk to the registry.
+#[derive(Default)]
+struct Learned {
+    /// Where it is reached.
     base: Mutex<Option<Url>>,
     known: Mutex<Known>,
     /// Looked up when they are asked for.
@@ -113,9 +119,19 @@ impl Client {
             access: Arc::clone(access),
             cancel: ctx.cancel.clone(),
             idle,
-            base: Mutex::default(),
-            known: Mutex::default(),
-            credential: Mutex::default(),
+            learned: Arc::default(),
+        }
+    }
+
+    /// The same client for somebody who stops waiting when `cancel` says so.
+    pub(crate) fn until(&self, cancel: &Cancel) -> Self {
+        Self {
+            http: self.http.clone(),
+            repository: self.repository.clone(),
+            access: Arc::clone(&self.access),
+            cancel: cancel.clone(),
+            idle: self.idle,
+            learned: Arc::clone(&self.learned),
         }
     }
 
@@ -183,7 +199,7 @@ impl Client {
             if !call.body.is_empty() {
                 request = request.body(Body::Bytes(call.body));
             }
-            let response = self.http.send(request)?;
+            let response = self.send(request)?;
             if response.status != 401 || !ours || fresh || !self.learn(&response, call.scope) {
                 return Ok(response);
             }
@@ -208,8 +224,12 @@ impl Client {
         {
             request = request.header("authorization", proof);
         }
-        let response = self.http.send(request.body(Body::Stream { reader, size: Some(size) }))?;
+        let response = self.send(request.body(Body::Stream { reader, size: Some(size) }))?;
         read(response, url.clone(), REFUSAL)
+    }
+
+    fn send<'a>(&'a self, request: Request<'a>) -> Result<Response> {
+        self.http.send(request.cancel(&self.cancel))
     }
 
     /// Whether a place may be talked to: over TLS, on this machine, or where the caller takes any risk.
@@ -223,7 +243,7 @@ impl Client {
 
     /// Where the registry is reached: found out with its first answer, which also says how it wants to be told who asks.
     pub(super) fn base(&self) -> Result<Url> {
-        let mut base = lock(&self.base);
+        let mut base = lock(&self.learned.base);
         if let Some(base) = &*base {
             return Ok(base.clone());
         }
@@ -247,7 +267,7 @@ impl Client {
             let started = Instant::now();
             for scheme in schemes {
                 let url = Url::new(*scheme, host, "/v2/")?;
-                let tried = self.http.send(Request::get(&url)).and_then(|response| read(response, url.clone(), REFUSAL));
+                let tried = self.send(Request::get(&url)).and_then(|response| read(response, url.clone(), REFUSAL));
                 match tried {
                     Ok(answer) if is_busy(answer.status()) => {
                         failure = Some((self.refusal(&answer), asked_to_wait(&answer.head)));
@@ -259,7 +279,7 @@ impl Client {
                         continue;
                     }
                     Ok(answer) => {
-                        lock(&self.known).challenge = Challenge::parse(answer.head.headers("www-authenticate"));
+                        lock(&self.learned.known).challenge = Challenge::parse(answer.head.headers("www-authenticate"));
                         return Ok(url);
                     }
                     Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
@@ -280,7 +300,7 @@ impl Client {
     /// Who asks, in the words that the registry wants.
     fn authorization(&self, scope: &Scope, base: &Url) -> Result<Option<String>> {
         // Others who need a token wait here for the one that is fetched.
-        let mut known = lock(&self.known);
+        let mut known = lock(&self.learned.known);
         let (realm, service) = match known.challenge.clone() {
             None => return Ok(None),
             Some(Challenge::Basic) => return Ok(self.credential()?.as_ref().and_then(basic)),
@@ -311,7 +331,7 @@ impl Client {
             if let Some(proof) = &request.authorization {
                 sent = sent.header("authorization", proof.as_str());
             }
-            let (error, asked) = match self.http.send(sent).and_then(|response| read(response, url.clone(), TOKEN)) {
+            let (error, asked) = match self.send(sent).and_then(|response| read(response, url.clone(), TOKEN)) {
                 Ok(answer) if answer.status() == 200 => return Ok(answer.bytes),
                 Ok(answer) if is_busy(answer.status()) => (self.refusal(&answer), asked_to_wait(&answer.head)),
                 Err(error) if error.kind() == ErrorKind::Unavailable => (error, None),
@@ -324,7 +344,7 @@ impl Client {
 
     /// Learns from an answer of 401 how to ask, and says whether asking again makes sense.
     fn learn(&self, response: &Response, scope: &Scope) -> bool {
-        let mut known = lock(&self.known);
+        let mut known = lock(&self.learned.known);
         let before = known.challenge.clone();
         let Some(challenge) = Challenge::parse(response.headers("www-authenticate")) else { return false };
         known.forget(scope);
@@ -335,7 +355,7 @@ impl Client {
     }
 
     fn credential(&self) -> Result<Option<Credential>> {
-        let mut found = lock(&self.credential);
+        let mut found = lock(&self.learned.credential);
         if found.is_none() {
             let looked_up = match &self.access.credential {
                 Some(given) => Some(given.clone()),
@@ -366,7 +386,7 @@ impl Client {
         if status != 401 {
             return error;
         }
-        match lock(&self.credential).as_ref().is_some_and(Option::is_some) {
+        match lock(&self.learned.credential).as_ref().is_some_and(Option::is_some) {
             true => error.hint(format_args!("the credentials for {0} are refused; longshore login {0} takes others", self.registry())),
             false => error.hint(format_args!("longshore login {}, or --creds USER:PASSWORD", self.registry())),
         }

@@ -156,8 +156,11 @@ impl Sink for RegistrySink {
         Order::Any
     }
 
-    fn begin(&mut self, expected: Expected, _cancel: &Cancel) -> Result<Vec<usize>> {
-        self.expected = expected.blobs.into_iter().map(|blob| blob.known).collect();
+    fn begin(&mut self, expected: Expected, cancel: &Cancel) -> Result<Vec<usize>> {
+        // A lane that fails stops the others wherever they wait.
+        self.client = Arc::new(self.client.until(cancel));
+        self.uploads = Arc::new(Uploads { client: Arc::clone(&self.client), ..self.uploads.as_ref().clone() });
+        self.expected = expected.blobs;
         Ok((0..self.expected.len()).collect())
     }
 

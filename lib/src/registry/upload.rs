@@ -36,6 +36,7 @@ const WAITING: usize = 4;
 const SLICE: Duration = Duration::from_millis(50);
 
 /// One repository that is written to.
+#[derive(Clone)]
 pub(super) struct Uploads {
     pub(super) client: Arc<Client>,
     pub(super) repository: String,
@@ -59,7 +60,8 @@ impl Uploads {
                 }
                 _ => Ok(true),
             },
-            404 => Ok(false),
+            // A refusal of this has no words. If the upload is refused too, that has.
+            401 | 403 | 404 | 405 => Ok(false),
             _ => Err(self.client.refusal(&answer)),
         }
     }
