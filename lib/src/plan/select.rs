@@ -22,10 +22,7 @@ pub(super) struct Selected {
 pub(super) fn select(catalog: &Catalog, accepts: &Accepts, options: &ConvertOptions) -> Result<Selected> {
     let mut selected = Selected { notes: catalog.warnings.clone(), ..Selected::default() };
     for root in &catalog.roots {
-        // Of a single entry the source says enough.
-        let several = catalog.roots.len() > 1;
-        let node = by_platform(catalog, root, accepts, options, &mut selected);
-        let node = node.map_err(|error| if several { error.frame(root) } else { error })?;
+        let node = by_platform(catalog, root, accepts, options, &mut selected).map_err(|e| e.frame(root))?;
         if holds_artifact_only(&node) && !accepts.artifacts {
             selected.omitted.push(format!("{root} is an artifact, and {} holds images only", accepts.format));
             continue;
