@@ -176,7 +176,7 @@ pub(crate) struct ConvertArgs {
     /// Replace an output that exists; an oci directory is added to instead
     #[arg(long)]
     pub(crate) force: bool,
-    /// With a REF, also take what refers to that image: signatures, SBOMs, attestations
+    /// With a REF, or from a registry, also take what refers to the image: signatures, SBOMs, attestations
     #[arg(long)]
     pub(crate) referrers: bool,
     /// Name layers that no source holds all the same, for a receiver that has them

@@ -715,3 +715,14 @@ fn killed_at_any_moment_leaves_all_or_nothing() {
         assert_eq!(facts(&env.path(path)).essence(), expected, "{out}");
     }
 }
+
+#[test]
+fn a_daemon_that_was_named_and_does_not_answer_is_told_of() {
+    let env = env();
+    let mut command = env.command(["save", "longshore-test/nobody-has-this:1", "-o", "out.tar"]);
+    command.env("DOCKER_HOST", format!("unix://{}", env.path("docker.sock").display()));
+    let ran = testenv::finish(command, Vec::new());
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("docker.sock").count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("cannot be asked") && !env.path("out.tar").exists(), "{}", ran.stderr);
+}

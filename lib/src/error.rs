@@ -113,10 +113,14 @@ impl Error {
         made
     }
 
-    /// Says where: the thing being done, a path, a member. The outermost frame is read first.
+    /// Says where: the thing being done, a path, a member. The outermost frame is read first. What is said already is not said twice, nor
+    /// `app:1` behind `docker://app:1`.
     #[must_use]
     pub fn frame(mut self, frame: impl fmt::Display) -> Self {
-        self.0.frames.push(frame.to_string());
+        let frame = frame.to_string();
+        let says = |known: &String| frame.strip_suffix(known.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with("://"));
+        self.0.frames.pop_if(|known| says(known));
+        self.0.frames.push(frame);
         self
     }
 
@@ -236,6 +240,14 @@ mod tests {
         let error = Error::mismatch("expected 3 bytes, found 2").frame("layer 1").frame("app.tar");
         assert_eq!(error.to_string(), "app.tar: layer 1: expected 3 bytes, found 2");
         assert_eq!(error.kind(), ErrorKind::Mismatch);
+        for (inner, outer, text) in [
+            ("a.sock", "a.sock", "a.sock: no"),
+            ("a/app:1", "docker://a/app:1", "docker://a/app:1: no"),
+            ("app:1", "docker://a/app:1", "docker://a/app:1: app:1: no"),
+            ("docker://app:1", "app:1", "app:1: docker://app:1: no"),
+        ] {
+            assert_eq!(Error::invalid("no").frame(inner).frame(outer).to_string(), text);
+        }
     }
 
     #[test]

@@ -190,3 +190,140 @@ pub fn create(location: &Location, options: &WriteOptions, replace: bool, access
         Location::Registry(reference) => Ok(Box::new(registry::RegistrySink::create(reference, &access.registry, ctx))),
     }
 }
+
+/// Opens what an engine has.
+fn open_engine(kind: EngineKind, rest: &str, options: &OpenOptions, opening: &Opening<'_>) -> Result<Arc<dyn Source>> {
+    let engines = &options.access.engines;
+    let spool_dir = options.spool_dir.as_deref();
+    match kind {
+        EngineKind::Containerd => {
+            let (store, wanted) = Containerd::parse(rest, &engines.containerd)?;
+            stores::open_containerd(&store, wanted.as_deref(), opening)
+        }
+        EngineKind::ContainersStorage => {
+            let (store, wanted) = ContainersStorage::parse(rest, &engines.containers_storage)?;
+            stores::open_containers_storage(&store, wanted.as_deref(), opening)
+        }
+        EngineKind::DockerDaemon if rest.is_empty() => {
+            Err(Error::invalid("it is said nowhere which image is wanted").frame("docker-daemon:").hint("docker-daemon:NAME[:TAG]"))
+        }
+        EngineKind::DockerDaemon => docker(&engines.docker, &opening.ctx.cancel)?.open(rest, opening, spool_dir),
+        EngineKind::DockerStorage => {
+            let (store, wanted) = DockerStorage::parse(rest, &engines.docker_storage)?;
+            stores::open_docker_storage(&store, wanted.as_deref(), opening)
+        }
+    }
+}
+
+/// Begins to load images into an engine, which does it itself: nobody else writes into a store.
+fn create_engine(kind: EngineKind, rest: &str, options: &WriteOptions, engines: &Engines, ctx: &Context) -> Result<Box<dyn Sink>> {
+    match kind {
+        EngineKind::Containerd => {
+            let (store, _) = Containerd::parse(rest, &engines.containerd)?;
+            let address = engines.containerd_address.iter().flat_map(|address| ["--address".into(), address.into()]);
+            Program::containerd("ctr".into(), address, &store.namespace).create(options, ctx)
+        }
+        EngineKind::ContainersStorage => {
+            let mut settings = engines.podman.clone();
+            let (store, _) = ContainersStorage::parse(rest, &engines.containers_storage)?;
+            if rest.starts_with('[') {
+                // Another store than podman's service has.
+                settings.options.extend(["--root".into(), store.graph_root.clone().into_os_string()]);
+                settings.options.extend(store.driver.iter().flat_map(|driver| ["--storage-driver".into(), driver.into()]));
+                let program = settings.program.unwrap_or_else(|| "podman".into());
+                return Program::podman(program, settings.options).create(options, ctx);
+            }
+            podman(&settings, &ctx.cancel)?.create(options, ctx)
+        }
+        EngineKind::DockerDaemon => docker(&engines.docker, &ctx.cancel)?.create(options, ctx),
+        EngineKind::DockerStorage => {
+            Err(Error::unsupported("nobody but docker writes into its store").frame("docker-storage").hint("load into docker-daemon:"))
+        }
+    }
+}
+
+/// Where an image was found that was named alone.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The image.
+    pub location: Location,
+    /// The engine, for people.
+    pub place: String,
+}
+
+/// Looks for an image that is named alone: in docker (its daemon, or where that is not there its store), in the store of podman and buildah, and in
+/// containerd's, in this order.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when no engine has it, with names that are like it.
+pub fn find(name: &str, access: &Access, ctx: &Context) -> Result<Found> {
+    let engines = &access.engines;
+    let mut looked = Vec::new();
+    let mut names = Vec::new();
+    let daemon = docker(&engines.docker, &ctx.cancel)?;
+    let by_daemon = daemon.has(name);
+    let daemon_answers = by_daemon.is_ok();
+    match by_daemon {
+        Ok(true) => return Ok(found(EngineKind::DockerDaemon, name, format!("docker ({})", daemon.at()))),
+        Ok(false) => {
+            looked.push(format!("docker ({})", daemon.at()));
+            names.extend(daemon.names().unwrap_or_default());
+        }
+        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+        // Where nobody said that there is a daemon, it is no news that there is none.
+        Err(error) if error.kind() == ErrorKind::Unavailable && engines.docker.host.is_none() && engines.docker.context.is_none() => {}
+        Err(error) => looked.push(format!("docker, which cannot be asked: {error}")),
+    }
+    // In containerd, names are full.
+    let full = Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.with_default_tag().full());
+    let storage = (!daemon_answers).then(|| stores::docker_storage_names(&engines.docker_storage, ctx));
+    let listed = [
+        (EngineKind::DockerStorage, storage, engines.docker_storage.root.display().to_string()),
+        (
+            EngineKind::ContainersStorage,
+            Some(stores::containers_storage_names(&engines.containers_storage, ctx)),
+            engines.containers_storage.graph_root.display().to_string(),
+        ),
+        (
+            EngineKind::Containerd,
+            Some(stores::containerd_names(&engines.containerd, ctx)),
+            format!("{}, namespace {}", engines.containerd.root.display(), engines.containerd.namespace),
+        ),
+    ];
+    for (kind, known, place) in listed {
+        let place = format!("{} ({place})", kind.name());
+        match known {
+            None => {}
+            Some(Err(error)) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            // There is none, or it is not for us.
+            Some(Err(error)) if matches!(error.kind(), ErrorKind::NotFound) => {}
+            Some(Err(error)) => looked.push(format!("{place}, which cannot be read: {error}")),
+            Some(Ok(known)) => {
+                let options = OpenOptions { access: access.clone(), ..OpenOptions::default() };
+                let candidates = if full == name { vec![name] } else { vec![name, full.as_str()] };
+                for candidate in candidates {
+                    let here = found(kind, candidate, place.clone());
+                    match open(&here.location, &options, ctx) {
+                        Ok(_) => return Ok(here),
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                looked.push(place);
+                names.extend(known);
+            }
+        }
+    }
+    let error = Error::not_found(format_args!("there is no image {}", name.escape_debug()));
+    let near = stores::near(name, names.iter().map(String::as_str));
+    Err(match (looked.is_empty(), near.is_empty()) {
+        (true, _) => error.hint("there is no engine on this machine; name an archive or directory, or docker://NAME for a registry"),
+        (false, true) => error.hint(format_args!("looked in {}", looked.join(", "))),
+        (false, false) => error.hint(format_args!("did you mean {}? Looked in {}", near.join(" or "), looked.join(", "))),
+    })
+}
+
+fn found(kind: EngineKind, name: &str, place: String) -> Found {
+    let rest = if kind == EngineKind::Containerd { format!("/{name}") } else { name.to_owned() };
+    Found { location: Location::Engine { kind, rest }, place }
+}

@@ -46,7 +46,8 @@ fn a_platform_that_is_not_there_is_told_what_is() {
         "copy --platform windows/amd64 docker://HOST/multi:1 docker-archive:out.tar",
         "save --platform windows/amd64 docker://HOST/multi:1 -o out.tar",
     ] {
-        scene.fails(command, &["windows/amd64", "linux/amd64", "linux/arm64", "linux/arm/v7"]);
+        let ran = scene.fails(command, &["windows/amd64", "linux/amd64", "linux/arm64", "linux/arm/v7"]);
+        assert_eq!(ran.stderr.matches("/multi:1").count(), 1, "{}", ran.stderr);
     }
     scene.fails("copy --platform linux/s390x docker://HOST/app:1 docker-archive:out.tar", &["linux/s390x", "linux/amd64"]);
 }

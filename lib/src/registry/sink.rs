@@ -220,7 +220,7 @@ impl RegistryBlob<'_> {
         {
             *lock(&sink.lost).entry(blob).or_default() += 1;
         }
-        done.map_err(|error| error.frame(format_args!("sending it to {}", sink.client.registry())))
+        done.context(|| "sending it")
     }
 }
 
