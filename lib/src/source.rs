@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::catalog::{BlobId, Catalog, Content, ImageId, Node, Root, best, list};
-use crate::context::Context;
+use crate::context::{Cancel, Context};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::reference::Reference;
@@ -25,6 +25,15 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When the blob cannot be opened.
     fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>>;
+
+    /// The same from the first byte, for a reader that may wait long for others and stops when `cancel` says so: a run ends its lanes at the first
+    /// failure.
+    ///
+    /// # Errors
+    /// When the blob cannot be opened.
+    fn open_until(&self, blob: BlobId, _cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
+        self.open(blob, 0)
+    }
 
     /// Where the bytes lie in a file as they are, for positional reads.
     fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)>;
@@ -211,6 +220,11 @@ impl Source for Joined {
     fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
         let (source, blob) = self.locate(blob);
         source.open(blob, from)
+    }
+
+    fn open_until(&self, blob: BlobId, cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
+        let (source, blob) = self.locate(blob);
+        source.open_until(blob, cancel)
     }
 
     fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {

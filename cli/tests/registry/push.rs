@@ -330,3 +330,16 @@ fn whoever_waits_stops_when_another_blob_fails() {
     assert!(ran.stderr.contains("it is full"), "{}", ran.stderr);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_pull_that_waits_stops_when_another_blob_fails() {
+    let scene = Scene::new();
+    scene.fault(on("GET /v2/app/blobs/SMALL", What::retry_after(429, "30")).always());
+    scene.fault(on("GET /v2/app/blobs/LARGE", What::error(403, "DENIED", "it is quarantined")).always());
+    for args in ["copy docker://HOST/app:1 docker-archive:out.tar", "copy docker://HOST/app:1 oci:out"] {
+        let start = std::time::Instant::now();
+        let ran = scene.run(args).exited(1);
+        assert!(ran.stderr.contains("it is quarantined"), "{}", ran.stderr);
+        assert!(start.elapsed() < Duration::from_secs(10), "{args}: {:?}", start.elapsed());
+    }
+}

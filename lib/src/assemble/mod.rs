@@ -23,6 +23,7 @@ pub use value::{NO_TIME, Stamps, expand, pair, port, time, words};
 use choose::{chosen, like, one_image};
 
 use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Layer, Lineage, Node, Root};
+use crate::context::Cancel;
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, Result};
 use crate::limits::Limits;
@@ -316,6 +317,11 @@ impl Source for Composed {
     fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
         let (source, blob) = self.locate(blob);
         source.open(blob, from)
+    }
+
+    fn open_until(&self, blob: BlobId, cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
+        let (source, blob) = self.locate(blob);
+        source.open_until(blob, cancel)
     }
 
     fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {

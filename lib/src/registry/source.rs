@@ -15,7 +15,7 @@ use super::manifests::{Fetched, fetch, fetch_if_there};
 use super::{SharedAccess, referrers};
 use crate::catalog::{Blob, BlobId, Catalog, Name, Root};
 use crate::compress::{Compression, SNIFF, sniff};
-use crate::context::Context;
+use crate::context::{Cancel, Context};
 use crate::digest::{Algorithm, DiffId, Digest};
 use crate::error::{Context as _, Error, Result};
 use crate::pool::{lock, side_by_side};
@@ -137,19 +137,19 @@ struct RegistrySource {
 }
 
 impl RegistrySource {
-    fn download(&self, blob: BlobId, from: u64) -> Result<BlobReader> {
+    fn download(&self, client: &Arc<Client>, blob: BlobId, from: u64) -> Result<BlobReader> {
         let known = &self.catalog.blob(blob).known;
         let (Some(digest), Some(size)) = (known.digest, known.size) else {
             return Err(Error::invalid("a blob of a registry has no digest"));
         };
-        Ok(BlobReader::new(Arc::clone(&self.client), self.reference.path(), &digest, size, from))
+        Ok(BlobReader::new(Arc::clone(client), self.reference.path(), &digest, size, from))
     }
 
     /// Downloads a blob into a file without a name.
     fn keep_one(&self, blob: BlobId, ctx: &Context) -> Result<()> {
         let Blob { known, place, .. } = self.catalog.blob(blob);
         let file = Arc::new(spool::anonymous(&self.spool_dir)?);
-        let mut from = Copying { from: self.download(blob, 0)?, to: &file, size: 0 };
+        let mut from = Copying { from: self.download(&self.client, blob, 0)?, to: &file, size: 0 };
         let algorithm = known.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let found = ctx.digest(&mut from, algorithm).context(|| place.clone())?;
         let size = from.size;
@@ -186,7 +186,14 @@ impl Source for RegistrySource {
     fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
         match self.file(blob) {
             Some((file, range)) => Ok(Box::new(Section::new(file, from.min(range.end), range.end))),
-            None => Ok(Box::new(self.download(blob, from)?)),
+            None => Ok(Box::new(self.download(&self.client, blob, from)?)),
+        }
+    }
+
+    fn open_until(&self, blob: BlobId, cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
+        match self.file(blob) {
+            Some(_) => self.open(blob, 0),
+            None => Ok(Box::new(self.download(&Arc::new(self.client.until(cancel)), blob, 0)?)),
         }
     }
 

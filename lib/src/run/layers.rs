@@ -137,7 +137,7 @@ impl<'a> Layers<'a> {
         match self.source.file(input.blob) {
             Some((file, range)) if input.compression == Compression::None => Ok(Box::new(Window::new(file, range.start, range.end))),
             _ => {
-                let stored = Polling { input: self.source.open(input.blob, 0)?, cancel };
+                let stored = Polling { input: self.source.open_until(input.blob, cancel)?, cancel };
                 let mut plain = BufReader::with_capacity(CHUNK, sniffing_decoder(input.compression, stored, (&self.ctx.limits).into()));
                 refuse_compressed(plain.fill_buf().map_err(Error::io)?)?;
                 Ok(Box::new(BySkimming::new(plain)))

@@ -262,7 +262,7 @@ impl<'a> Stored<'a> {
     pub(crate) fn open(source: &dyn Source, blob: BlobId, known: Known, task: usize, ctx: &'a Context, cancel: &'a Cancel) -> Result<Self> {
         let algorithm = known.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let (digest, pool) = (ctx.pool.digest(algorithm), &ctx.pool);
-        let reader = source.open(blob, 0)?;
+        let reader = source.open_until(blob, cancel)?;
         Ok(Self { reader, known, algorithm, digest, pool, progress: ctx.progress.as_ref(), cancel, task, size: 0, rest: Rest::default() })
     }
 
