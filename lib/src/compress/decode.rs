@@ -86,11 +86,30 @@ impl<'a, R: Read + Send + 'a> Read for Sniffing<'a, R> {
             let mut head = Vec::with_capacity(SNIFF);
             (&mut input).take(SNIFF as u64).read_to_end(&mut head)?;
             let kind = sniff(&head).map_err(Error::from)?;
-            *self = Self::Known(decoder(kind, io::Cursor::new(head).chain(input), *limits)?);
+            *self = Self::Known(decoder(kind, Begun { head, input }, *limits)?);
         }
         match self {
             Self::Known(plain) => plain.read(buf),
             Self::Unread(..) => Ok(0),
+        }
+    }
+}
+
+/// An input with the first bytes that were taken of it, given together with what follows: a decoder that gets few bytes gives few, and whoever
+/// looks at the first of them wants more.
+struct Begun<R> {
+    head: Vec<u8>,
+    input: R,
+}
+
+impl<R: Read> Read for Begun<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = buf.len().min(self.head.len());
+        buf[..count].copy_from_slice(&self.head[..count]);
+        self.head.drain(..count);
+        match self.input.read(&mut buf[count..]) {
+            Err(error) if count > 0 && error.kind() == io::ErrorKind::Interrupted => Ok(count),
+            more => more.map(|more| count + more),
         }
     }
 }
