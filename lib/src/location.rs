@@ -160,9 +160,9 @@ impl fmt::Display for Location {
 /// When it cannot be read, is malformed, or does not hold what is wanted.
 pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result<Arc<dyn Source>> {
     let pick = |reference: Option<&str>| reference.map(Pick::parse).transpose();
-    let opening = |pick| Opening {
+    let opening = |pick, wanted| Opening {
         pick,
-        wanted: &options.wanted,
+        wanted,
         referrers: options.referrers,
         missing_layers: options.missing_layers,
         keep_going: options.keep_going,
@@ -171,12 +171,14 @@ pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result
     match location {
         Location::File(file) => {
             let pick = pick(file.reference.as_deref())?;
-            format::open(file, &opening(pick.as_ref()), options.spool_dir.as_deref())
+            // All of it is at hand.
+            format::open(file, &opening(pick.as_ref(), &Wanted::All), options.spool_dir.as_deref())
         }
         Location::Registry(reference) => {
             let spool_dir = options.spool_dir.as_deref().unwrap_or(&ctx.temp);
-            registry::open(reference, &options.access.registry, &opening(None), spool_dir)
+            registry::open(reference, &options.access.registry, &opening(None, &options.wanted), spool_dir)
         }
+        Location::Engine { kind, rest } => open_engine(*kind, rest, options, &opening(None, &Wanted::All)),
     }
 }
 

@@ -122,13 +122,17 @@ pub(crate) fn the_entry(catalog: &Catalog) -> Result<Vec<(ImageId, Platform)>> {
 pub fn one_image(source: &dyn Source, wanted: Option<&Platform>, host: &Platform) -> Result<ImageId> {
     let catalog = source.catalog();
     let pick = || {
+        let unread: Vec<_> = catalog.roots.iter().flat_map(|root| Catalog::unread(&root.node)).collect();
+        if catalog.images.is_empty() && !unread.is_empty() {
+            return Err(absent(wanted.unwrap_or(host), unread.into_iter()));
+        }
         if let ([(only, _)], None) = (the_entry(catalog)?.as_slice(), wanted) {
             return Ok(*only);
         }
         let wanted = wanted.unwrap_or(host);
         let candidates: Vec<_> = catalog.roots.iter().flat_map(|root| catalog.candidates(&root.node)).collect();
         let found = best(&candidates, wanted).map(|found| found.id);
-        found.ok_or_else(|| absent(wanted, candidates.iter().map(|candidate| &candidate.platform)))
+        found.ok_or_else(|| absent(wanted, candidates.iter().map(|candidate| &candidate.platform).chain(unread)))
     };
     pick().map_err(|error: Error| error.frame(source.describe()))
 }

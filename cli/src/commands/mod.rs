@@ -23,8 +23,8 @@ use std::time::Instant;
 use longshore::catalog::{ImageId, Wanted};
 use longshore::context::{Context, Silent};
 use longshore::location::{self, Access, Location, OpenOptions};
-use longshore::plan::{self, ConvertOptions};
-use longshore::run;
+use longshore::plan::{self, ConvertOptions, NameChange};
+use longshore::run::{self, Report};
 use longshore::source::{Source, join, one_image};
 use longshore::spec::Platform;
 
@@ -95,7 +95,11 @@ fn write(
     // Before anything is read: an output that exists, or cannot be, fails at once.
     let sink = if args.dry_run { None } else { Some(location::create(to, &write, args.force, &job.access, &job.context)?) };
     let accepts = to.accepts(&write)?;
-    let opening = OpenOptions { access: job.access.clone(), wanted: how.wanted(&accepts), ..options::open(args, from, to) };
+    let opening = OpenOptions {
+        access: job.access.clone(),
+        wanted: options::convert(args, NameChange::Keep).wanted(&accepts),
+        ..options::open(args, from, to)
+    };
     // What can be read only once is copied first, and that may take long.
     job.context.progress = options::progress(job.global, Work { tasks: from.len(), bytes: None });
     let source = open(&job, &opening)?;
