@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::engines::Engines;
 use crate::fresh::Fresh;
 use crate::rusage::{Used, measure};
 use crate::tools::{built, check, find, longshore, output, root};
@@ -16,7 +17,7 @@ use crate::tools::{built, check, find, longshore, output, root};
 const RUNS: usize = 3;
 const MIB: f64 = (1 << 20) as f64;
 
-/// One row: a job, and what it must reach. Every command leaves `out` in the folder it runs in, where `app.tar` and `layout`, the same image
+/// One row: a job, and what it must reach. Every command leaves `out` in the folder it runs in, or something in the registry, where `app.tar` and `layout`, the same image
 /// with gzip layers, are.
 struct Row {
     name: &'static str,
@@ -30,7 +31,7 @@ struct Row {
     size: Option<f64>,
 }
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 12] = [
     Row {
         name: "docker-archive -> oci (gzip)",
         ours: "copy docker-archive:app.tar oci:out",
@@ -75,6 +76,48 @@ const ROWS: [Row; 6] = [
         speed: 1.0,
         size: None,
     },
+    Row {
+        name: "registry -> docker-archive",
+        ours: "copy docker://{registry}/app:1 docker-archive:out",
+        theirs: &["skopeo --insecure-policy copy --quiet --src-tls-verify=false docker://{registry}/app:1 docker-archive:out:app:1"],
+        speed: 2.5,
+        size: None,
+    },
+    Row {
+        name: "registry -> oci",
+        ours: "copy docker://{registry}/app:1 oci:out",
+        theirs: &["skopeo --insecure-policy copy --quiet --src-tls-verify=false docker://{registry}/app:1 oci:out:app:1"],
+        speed: 1.5,
+        size: None,
+    },
+    Row {
+        name: "docker-archive -> registry",
+        ours: "copy docker-archive:app.tar docker://{registry}/ours-{n}:1",
+        theirs: &["skopeo --insecure-policy copy --quiet --dest-tls-verify=false docker-archive:app.tar docker://{registry}/theirs-{n}:1"],
+        speed: 1.5,
+        size: None,
+    },
+    Row {
+        name: "docker's overlay2 store -> docker-archive",
+        ours: "copy docker-storage:[{docker}]{image} docker-archive:out",
+        theirs: &["docker save {image} --output out"],
+        speed: 4.0,
+        size: None,
+    },
+    Row {
+        name: "podman's overlay store -> docker-archive",
+        ours: "copy containers-storage:[overlay@{podman-root}]{image} docker-archive:out",
+        theirs: &["podman {podman} save --quiet {image} --output out"],
+        speed: 3.0,
+        size: None,
+    },
+    Row {
+        name: "podman's overlay store -> oci-archive (gzip)",
+        ours: "copy containers-storage:[overlay@{podman-root}]{image} oci-archive:out",
+        theirs: &["podman {podman} save --quiet --format oci-archive {image} --output out"],
+        speed: 3.0,
+        size: Some(103.0),
+    },
 ];
 
 /// Peak memory that no row may exceed, at two threads.
@@ -109,8 +152,18 @@ pub(crate) fn run(image: Option<&str>, only: &str) -> anyhow::Result<()> {
         check(&mut command("longshore export docker-archive:app.tar -o rootfs.tar")?)?;
     }
 
+    let lines: Vec<&str> = rows.iter().flat_map(|row| row.theirs.iter().chain([&row.ours])).copied().collect();
+    let engines = Engines::start(&lines, folder)?;
+    let mut n = 0;
+    let mut command = |line: &str| -> anyhow::Result<Command> {
+        n += 1;
+        let mut command = command(&engines.fill(line, n))?;
+        engines.prepare(&mut command);
+        Ok(command)
+    };
+
     println!("app.tar, {} MiB; median of {RUNS} runs, in turn", mib(size(&image)?));
-    for program in ["skopeo", "umoci"] {
+    for program in ["skopeo", "umoci", "docker", "podman"] {
         println!("{}", output(command(&format!("{program} --version"))?.stdout(Stdio::piped()))?.trim());
     }
     println!("{DOCKER_SQUASH}, fed the archive where it would ask a daemon to save the image\n");
@@ -129,23 +182,25 @@ pub(crate) fn run(image: Option<&str>, only: &str) -> anyhow::Result<()> {
             }
             their_runs.push(sum);
             our_runs.push(measure(&mut command(&format!("longshore --quiet --threads 2 {}", row.ours))?)?);
-            our_size = take(&folder.join("out"))?.with_context(|| format!("`{}` wrote nothing", row.ours))?;
+            let out = take(&folder.join("out"))?;
+            ensure!(out.is_some() || row.is_push(), "`{}` wrote nothing", row.ours);
+            our_size = out.unwrap_or(0);
         }
         let (we, they) = (median(our_runs), median(their_runs));
         let speed = they.time.as_secs_f64() / we.time.as_secs_f64();
         let percent = our_size as f64 / their_size as f64 * 100.0;
+        let sizes = if row.is_push() { "- | -".to_owned() } else { format!("{} MiB | {percent:.1} %", mib(our_size)) };
         let mut goals = vec![(speed >= row.speed, format!("{:.1}x", row.speed))];
         goals.extend(row.size.map(|most| (percent <= most, format!("{most:.0} %"))));
         goals.push((we.peak as f64 / MIB <= PEAK_MIB, format!("{PEAK_MIB:.0} MiB")));
         let verdicts: Vec<String> = goals.iter().map(|(met, goal)| format!("{goal} {}", if *met { "met" } else { "MISSED" })).collect();
         missed.extend(goals.iter().filter(|(met, _)| !met).map(|(_, goal)| format!("{}: {goal}", row.name)));
         println!(
-            "| {} | {} | {} | {} | {speed:.2} | {} MiB | {percent:.1} % | {} MiB | {} MiB | {} |",
+            "| {} | {} | {} | {} | {speed:.2} | {sizes} | {} MiB | {} MiB | {} |",
             row.name,
             seconds(we.time),
             row.peer(),
             seconds(they.time),
-            mib(our_size),
             mib(we.peak),
             mib(they.peak),
             verdicts.join(", ")
@@ -157,6 +212,11 @@ pub(crate) fn run(image: Option<&str>, only: &str) -> anyhow::Result<()> {
 }
 
 impl Row {
+    /// Whether what is written goes to the registry.
+    fn is_push(&self) -> bool {
+        self.ours.split_whitespace().last().is_some_and(|to| to.starts_with("docker://"))
+    }
+
     /// The programs of the peer: `2 cp + openssl`.
     fn peer(&self) -> String {
         let mut programs: Vec<(&str, usize)> = Vec::new();

@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod docs;
+mod engines;
 mod fresh;
 mod rusage;
 mod test;
