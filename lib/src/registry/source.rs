@@ -17,7 +17,7 @@ use crate::catalog::{Blob, BlobId, Catalog, Name, Root};
 use crate::compress::{Compression, SNIFF, sniff};
 use crate::context::{Cancel, Context};
 use crate::digest::{Algorithm, DiffId, Digest};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::pool::{lock, side_by_side};
 use crate::reference::Reference;
 use crate::source::Source;
@@ -49,7 +49,10 @@ fn read(
         (Some(digest), _) => digest.to_string(),
         (None, tag) => tag.unwrap_or_default().to_owned(),
     };
-    let top = fetch(&client, repository, &wanted, opening.ctx.limits.manifest)?;
+    let top = fetch(&client, repository, &wanted, opening.ctx.limits.manifest).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => error.hint(format_args!("longshore tags {} lists the tags", reference.familiar_repository())),
+        _ => error,
+    })?;
     let descriptor = Descriptor::new(top.media_type.clone(), top.digest, top.bytes.len() as u64);
     let shelf = RepositoryShelf { client: &client, repository, top: Some(top) };
     let mut reader = TreeReader::new(&shelf, opening);
