@@ -37,7 +37,56 @@ pub(crate) fn resolve(args: &RegistryArgs, ctx: &Context) -> anyhow::Result<Acce
     };
     let parallel = args.parallel.map_or_else(|| registry::Access::default().parallel, std::num::NonZeroUsize::get);
     let registry = registry::Access { http, insecure: args.insecure, credential, files: credential_files(), parallel };
-    Ok(Access { registry: Arc::new(registry) })
+    Ok(Access { registry: Arc::new(registry), engines: Arc::new(engines()) })
+}
+
+/// Where engines are, as their own tools find them.
+fn engines() -> Engines {
+    let text = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
+    let (home, runtime_dir) = (variable("HOME"), variable("XDG_RUNTIME_DIR"));
+    let docker = DockerSettings {
+        host: text("DOCKER_HOST"),
+        context: text("DOCKER_CONTEXT"),
+        tls_verify: text("DOCKER_TLS_VERIFY").is_some(),
+        cert_path: variable("DOCKER_CERT_PATH"),
+        config: docker_config(),
+        runtime_dir: runtime_dir.clone(),
+    };
+    let podman = PodmanSettings { host: text("CONTAINER_HOST"), runtime_dir, ..PodmanSettings::default() };
+    let default = Engines::default();
+    let namespace = text("CONTAINERD_NAMESPACE").unwrap_or_else(|| Containerd::NAMESPACE.to_owned());
+    Engines {
+        docker,
+        podman,
+        containers_storage: containers_storage(home.as_deref()),
+        containerd: Containerd { namespace, ..default.containerd },
+        containerd_address: text("CONTAINERD_ADDRESS"),
+        docker_storage: default.docker_storage,
+    }
+}
+
+/// The store of podman and buildah: the user's, or root's, as `storage.conf` has it.
+fn containers_storage(home: Option<&Path>) -> ContainersStorage {
+    let is_root = rustix::process::geteuid().is_root();
+    let own = home.map(|home| variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("containers/storage.conf"));
+    let system = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"].map(PathBuf::from);
+    let files = variable("CONTAINERS_STORAGE_CONF").into_iter().chain(own.filter(|_| !is_root)).chain(system);
+    let conf = files.filter_map(|path| std::fs::read_to_string(path).ok()).next().unwrap_or_default();
+    let conf = StorageConf::parse(&conf, &|name| env::var(name).ok());
+    let default = Engines::default().containers_storage;
+    let rootless = || conf.rootless_storage_path.clone().or_else(|| home.map(|home| home.join(ContainersStorage::ROOTLESS)));
+    let graph_root = if is_root { conf.graph_root.clone() } else { rootless() };
+    ContainersStorage {
+        graph_root: graph_root.unwrap_or(default.graph_root),
+        driver: conf.driver.filter(|_| is_root),
+        image_stores: conf.image_stores,
+        run_root: conf.run_root.filter(|_| is_root),
+    }
+}
+
+/// The folder of docker's client.
+fn docker_config() -> Option<PathBuf> {
+    variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")))
 }
 
 /// The first line of standard input.

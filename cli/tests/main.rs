@@ -5,6 +5,7 @@ mod assemble;
 mod commands;
 mod conformance;
 mod dialects;
+mod engines;
 mod faults;
 mod formats;
 mod interop;

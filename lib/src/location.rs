@@ -28,6 +28,45 @@ pub enum Location {
 pub struct Access {
     /// Registries.
     pub registry: Arc<registry::Access>,
+    /// Engines.
+    pub engines: Arc<Engines>,
+}
+
+/// Where engines are, and where they keep images.
+#[derive(Debug, Clone)]
+pub struct Engines {
+    /// Docker's daemon.
+    pub docker: DockerSettings,
+    /// Docker's store.
+    pub docker_storage: DockerStorage,
+    /// podman.
+    pub podman: PodmanSettings,
+    /// The store of podman and buildah.
+    pub containers_storage: ContainersStorage,
+    /// containerd's store.
+    pub containerd: Containerd,
+    /// The socket of containerd (`CONTAINERD_ADDRESS`), for ctr.
+    pub containerd_address: Option<String>,
+}
+
+/// The places of engines that nobody has configured, for root.
+impl Default for Engines {
+    fn default() -> Self {
+        let containerd = Containerd { root: Containerd::ROOT.into(), namespace: Containerd::NAMESPACE.to_owned() };
+        Self {
+            docker: DockerSettings::default(),
+            docker_storage: DockerStorage { root: DockerStorage::ROOT.into(), containerd: Some(Containerd::ROOT.into()) },
+            podman: PodmanSettings::default(),
+            containers_storage: ContainersStorage {
+                graph_root: ContainersStorage::ROOT.into(),
+                driver: None,
+                image_stores: Vec::new(),
+                run_root: None,
+            },
+            containerd,
+            containerd_address: None,
+        }
+    }
 }
 
 /// How sources are opened.
@@ -231,6 +270,7 @@ fn create_engine(kind: EngineKind, rest: &str, options: &WriteOptions, engines: 
             if rest.starts_with('[') {
                 // Another store than podman's service has.
                 settings.options.extend(["--root".into(), store.graph_root.clone().into_os_string()]);
+                settings.options.extend(store.run_root.iter().flat_map(|root| ["--runroot".into(), root.clone().into_os_string()]));
                 settings.options.extend(store.driver.iter().flat_map(|driver| ["--storage-driver".into(), driver.into()]));
                 let program = settings.program.unwrap_or_else(|| "podman".into());
                 return Program::podman(program, settings.options).create(options, ctx);

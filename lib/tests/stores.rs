@@ -331,7 +331,7 @@ fn podmans_store() {
         podman.ok(&["pull", &format!("oci:{}", dir.path().join("layout").display())]);
         let (built, pulled) = (podman.id("built:1"), image.id());
         podman.ok(&["tag", pulled.trim_start_matches("sha256:"), "example.com/pulled:1"]);
-        let folder = ContainersStorage { graph_root: podman.root(), driver: None, image_stores: Vec::new() };
+        let folder = ContainersStorage { graph_root: podman.root(), driver: None, image_stores: Vec::new(), run_root: None };
         let store = Store::Podman(folder.clone());
         let mut shown: Vec<_> = podman.ok(&["images", "--quiet", "--no-trunc"]).lines().map(str::to_owned).collect();
         shown.sort();
@@ -376,7 +376,8 @@ fn podmans_store() {
         }
         assert_eq!(store.open("pulled:1").catalog().roots[0].to_string(), "example.com/pulled:1");
         // The same as a further store of another one, which is empty.
-        let further = ContainersStorage { graph_root: dir.path().join("none"), driver: None, image_stores: vec![podman.root()] };
+        let further =
+            ContainersStorage { graph_root: dir.path().join("none"), driver: None, image_stores: vec![podman.root()], run_root: None };
         assert_eq!(Store::Podman(further).names(), store.names());
         let other = ContainersStorage { driver: Some("btrfs".to_owned()), ..folder.clone() };
         assert_eq!(Store::Podman(other).refused("odd:1").kind(), ErrorKind::Unsupported);
@@ -400,7 +401,7 @@ fn podmans_locks_are_waited_for() {
     };
     let Some(python) = find("python3") else { return skipped("stores: podman's locks", "python3 is not installed") };
     podman.load(&fixture("from/docker20-one.tar"));
-    let folder = ContainersStorage { graph_root: podman.root(), driver: None, image_stores: Vec::new() };
+    let folder = ContainersStorage { graph_root: podman.root(), driver: None, image_stores: Vec::new(), run_root: None };
     let store = Store::Podman(folder);
     // As containers/storage locks to write: fcntl, exclusive, the whole file.
     let script =
@@ -527,7 +528,7 @@ fn skopeo_reads_the_same() {
     let run = podman.root().parent().unwrap().join("run");
     let image = format!("containers-storage:[overlay@{}+{}]localhost/kitchen:1", podman.root().display(), run.display());
     skopeo.ok(&["copy", &image, &format!("docker-archive:{}:kitchen:1", dir.path().join("theirs.tar").display())]);
-    let default = ContainersStorage { graph_root: "/nowhere".into(), driver: None, image_stores: Vec::new() };
+    let default = ContainersStorage { graph_root: "/nowhere".into(), driver: None, image_stores: Vec::new(), run_root: None };
     let (storage, reference) = ContainersStorage::parse(image.strip_prefix("containers-storage:").unwrap(), &default).unwrap();
     let source = Store::Podman(storage).open(&reference.unwrap());
     let ours = copy(source.as_ref(), &dir.path().join("out"), "docker-archive", &ConvertOptions::default());

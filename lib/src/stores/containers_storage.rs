@@ -53,6 +53,8 @@ pub struct ContainersStorage {
     pub driver: Option<String>,
     /// Further folders with images, never written by anybody.
     pub image_stores: Vec<PathBuf>,
+    /// Where podman keeps what does not outlive a boot; images are not there, but podman wants to be told.
+    pub run_root: Option<PathBuf>,
 }
 
 impl ContainersStorage {
@@ -71,14 +73,20 @@ impl ContainersStorage {
         let (store, reference) = super::split_root(text)?;
         let Some(store) = store else { return Ok((default.clone(), reference)) };
         let (driver, rest) = store.split_once('@').map_or((None, store), |(driver, rest)| (Some(driver.to_owned()), rest));
-        // Neither a run folder nor options change where images are.
-        let graph_root = rest.split(['+', ':']).next().unwrap_or_default();
+        // Options do not change where images are.
+        let roots = rest.split(':').next().unwrap_or_default();
+        let (graph_root, run_root) = roots.split_once('+').map_or((roots, None), |(graph, run)| (graph, Some(run)));
         if graph_root.is_empty() {
             let driver = driver.or_else(|| default.driver.clone());
             return Ok((Self { driver, ..default.clone() }, reference));
         }
         Ok((
-            Self { graph_root: graph_root.into(), driver: driver.filter(|driver| !driver.is_empty()), image_stores: Vec::new() },
+            Self {
+                graph_root: graph_root.into(),
+                driver: driver.filter(|driver| !driver.is_empty()),
+                image_stores: Vec::new(),
+                run_root: run_root.filter(|run| !run.is_empty()).map(PathBuf::from),
+            },
             reference,
         ))
     }
@@ -397,18 +405,19 @@ mod tests {
 
     #[test]
     fn stores_as_people_write_them() {
-        let default = ContainersStorage { graph_root: "/default".into(), driver: None, image_stores: vec!["/more".into()] };
-        let store = |driver: Option<&str>, root: &str| ContainersStorage {
+        let default = ContainersStorage { graph_root: "/default".into(), driver: None, image_stores: vec!["/more".into()], run_root: None };
+        let store = |driver: Option<&str>, root: &str, run: Option<&str>| ContainersStorage {
             graph_root: root.into(),
             driver: driver.map(str::to_owned),
             image_stores: Vec::new(),
+            run_root: run.map(PathBuf::from),
         };
         for (text, expected, reference) in [
             ("a:1", default.clone(), Some("a:1")),
             ("", default.clone(), None),
-            ("[/x]a", store(None, "/x"), Some("a")),
-            ("[overlay@/x+/run/y]a", store(Some("overlay"), "/x"), Some("a")),
-            ("[vfs@/x+/run/y:a=b,c=d]", store(Some("vfs"), "/x"), None),
+            ("[/x]a", store(None, "/x", None), Some("a")),
+            ("[overlay@/x+/run/y]a", store(Some("overlay"), "/x", Some("/run/y")), Some("a")),
+            ("[vfs@/x+/run/y:a=b,c=d]", store(Some("vfs"), "/x", Some("/run/y")), None),
             ("[vfs@]a", ContainersStorage { driver: Some("vfs".to_owned()), ..default.clone() }, Some("a")),
         ] {
             assert_eq!(ContainersStorage::parse(text, &default).unwrap(), (expected, reference.map(str::to_owned)), "{text}");
