@@ -1,7 +1,7 @@
 //! The engines and the registry that the bench compares with: started when a row names them, with the image in them, and ended afterwards.
 //!
-//! A command line names them by words in braces: `{registry}` is its host, `{docker}` docker's data folder, `{podman}` its store, `{n}` a number
-//! that no other run has.
+//! A command line names them by words in braces: `{registry}` is the host of one that has the image, `{empty}` of one that nobody has pushed to yet
+//! (skopeo remembers where it has pushed a layer), `{docker}` docker's data folder, `{podman}` the options of its store.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,42 +17,62 @@ const IMAGE: &str = "lab/app:1";
 /// What was started.
 pub(crate) struct Engines {
     folder: PathBuf,
-    registry: Option<(Child, String)>,
+    registry: Option<Registry>,
+    empty: Option<Registry>,
     docker: Option<Child>,
+}
+
+/// A registry. It ends when this is dropped.
+struct Registry {
+    child: Child,
+    host: String,
+}
+
+impl Registry {
+    /// Starts one with nothing in it, in a folder of its own below `folder`.
+    fn start(folder: &Path) -> anyhow::Result<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let (host, config) = (format!("127.0.0.1:{port}"), folder.join(format!("registry-{port}.yml")));
+        let data = folder.join(format!("registry-{port}"));
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: {host}}}\n",
+            data.display()
+        );
+        std::fs::write(&config, text)?;
+        let mut command = Command::new(find("docker-registry").context("docker-registry is not installed")?);
+        let child = command.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let registry = Self { child, host };
+        wait("docker-registry", || std::net::TcpStream::connect(&registry.host).is_ok())?;
+        Ok(registry)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Engines {
     /// Starts what `lines` name, below `folder`, where `app.tar` and `layout` are.
     pub(crate) fn start(lines: &[&str], folder: &Path) -> anyhow::Result<Self> {
-        let mut engines = Self { folder: folder.to_owned(), registry: None, docker: None };
+        let mut engines = Self { folder: folder.to_owned(), registry: None, empty: None, docker: None };
         let named = |what: &str| lines.iter().any(|line| line.contains(what));
         if named("{registry}") {
-            engines.start_registry()?;
+            let registry = Registry::start(folder)?;
+            let host = registry.host.clone();
+            engines.registry = Some(registry);
+            engines.run(&format!("skopeo --insecure-policy copy --quiet --dest-tls-verify=false oci:layout:app docker://{host}/app:1"))?;
         }
         if named("{docker}") {
             engines.start_docker()?;
         }
         if named("{podman}") {
-            let load = engines.fill("podman {podman} load --quiet --input app.tar", 0);
+            let load = engines.fill("podman {podman} load --quiet --input app.tar")?;
             engines.run(&load)?;
         }
         Ok(engines)
-    }
-
-    fn start_registry(&mut self) -> anyhow::Result<()> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let host = format!("127.0.0.1:{port}");
-        let data = self.folder.join("registry");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: {host}}}\n",
-            data.display()
-        );
-        std::fs::write(self.folder.join("registry.yml"), config)?;
-        let mut command = Command::new(find("docker-registry").context("docker-registry is not installed")?);
-        let child = command.arg("serve").arg(self.folder.join("registry.yml")).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        self.registry = Some((child, host.clone()));
-        wait("docker-registry", || std::net::TcpStream::connect(&host).is_ok())?;
-        self.run(&format!("skopeo --insecure-policy copy --quiet --dest-tls-verify=false oci:layout:app docker://{host}/app:1"))
     }
 
     fn start_docker(&mut self) -> anyhow::Result<()> {
@@ -71,12 +91,16 @@ impl Engines {
     }
 
     /// The line with the words in braces replaced.
-    pub(crate) fn fill(&self, line: &str, n: usize) -> String {
+    pub(crate) fn fill(&mut self, line: &str) -> anyhow::Result<String> {
+        if line.contains("{empty}") {
+            self.empty = Some(Registry::start(&self.folder)?);
+        }
         let at = |name: &str| self.folder.join(name).display().to_string();
         let podman = format!("--root {} --runroot {} --storage-driver overlay", at("podman"), at("podman-run"));
         let line = line.replace("{docker}", &at("docker")).replace("{podman-root}", &at("podman")).replace("{podman}", &podman);
-        let registry = self.registry.as_ref().map_or("", |(_, host)| host.as_str());
-        line.replace("{registry}", registry).replace("{image}", IMAGE).replace("{n}", &n.to_string())
+        let host = |registry: &Option<Registry>| registry.as_ref().map_or_else(String::new, |registry| registry.host.clone());
+        let line = line.replace("{registry}", &host(&self.registry)).replace("{empty}", &host(&self.empty));
+        Ok(line.replace("{image}", IMAGE))
     }
 
     /// What a command line needs to find them.
@@ -100,7 +124,7 @@ impl Engines {
 
 impl Drop for Engines {
     fn drop(&mut self) {
-        for child in self.docker.iter_mut().chain(self.registry.iter_mut().map(|(child, _)| child)) {
+        if let Some(child) = &mut self.docker {
             // dockerd unmounts what it has mounted when it is asked to end.
             let _ = Command::new("kill").arg(child.id().to_string()).status();
             let _ = child.wait();
