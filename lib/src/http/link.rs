@@ -72,6 +72,8 @@ pub(super) struct Exchange {
     pub(super) head_done: bool,
     /// Bytes that came.
     pub(super) received: u64,
+    /// Bytes that came since the last one of the body was given on: chunk sizes with their extensions, and trailers.
+    pub(super) beside: u64,
     /// The other side closed the connection.
     pub(super) closed: bool,
 }
@@ -243,9 +245,14 @@ impl Link {
         self.buffers.input_appended(count);
         let mut exchange = self.lane.exchange();
         exchange.received += count as u64;
+        exchange.beside += count as u64;
         exchange.closed |= count == 0;
         if !exchange.head_done && exchange.received > HEAD {
             return Err(Error::limit(format_args!("the headers of the answer have more than {HEAD} bytes")).into());
+        }
+        // A buffer may be full of the body; what is more than that is none of it.
+        if exchange.head_done && exchange.beside > HEAD + BUFFER as u64 {
+            return Err(Error::limit(format_args!("what follows the body of the answer has more than {HEAD} bytes")).into());
         }
         Ok(count)
     }

@@ -384,7 +384,12 @@ impl Read for ResponseBody {
                 }
                 Ok(0)
             }
-            Ok(count) => Ok(count),
+            Ok(count) => {
+                if let Some((_, track)) = &self.home {
+                    track.lane.exchange().beside = 0;
+                }
+                Ok(count)
+            }
             Err(error) => {
                 self.home = None;
                 Err(explain(ureq::Error::from(error), "the connection was closed in the middle of the answer").into())

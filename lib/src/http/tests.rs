@@ -264,6 +264,29 @@ fn headers_without_end_are_bounded() {
 }
 
 #[test]
+fn what_follows_a_body_is_bounded() {
+    for line in ["X: y\r\n", "Trailer: of some length, so that there are few\r\n"] {
+        let url = server(move |_, stream| {
+            ask(stream);
+            let mut ok = stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n0\r\n").is_ok();
+            while ok {
+                ok = stream.get_mut().write_all(line.repeat(1000).as_bytes()).is_ok();
+            }
+        });
+        let (kind, text) = failure(&url, short());
+        assert!(matches!(kind, ErrorKind::Limit | ErrorKind::Invalid), "{line}: {text}");
+    }
+    // A body in chunks of a byte has more beside it than in it.
+    let url = server(|_, stream| {
+        ask(stream);
+        let chunks = "1;of=one byte alone\r\nx\r\n".repeat(100_000);
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+        stream.get_mut().write_all(answer.as_bytes()).unwrap();
+    });
+    assert_eq!(get(&url).unwrap(), [b'x'; 100_000]);
+}
+
+#[test]
 fn nobody_waits_longer_than_the_idle_time() {
     let silent = server(|_, stream| {
         ask(stream);
