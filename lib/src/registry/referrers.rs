@@ -84,7 +84,7 @@ fn list(client: &Client, repository: &str, digest: &Digest, opening: &Opening<'_
     let limit = opening.ctx.limits.manifest;
     let mut path = format!("/v2/{repository}/referrers/{digest}");
     let scope = Scope::pull(repository);
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for page in 0..PAGES {
         let answer = client.ask(&Call::get(&path, &scope).headers(&[("accept", OCI_INDEX)]), limit)?;
         // Older registries know no such thing: "a 404 means that the API is not supported".
@@ -96,6 +96,11 @@ fn list(client: &Client, repository: &str, digest: &Digest, opening: &Opening<'_
             return Ok(index(kept.bytes, opening)?.manifests.clone());
         }
         let next = next_page(&answer)?;
+        // All pages together are the index that a tag would lead to.
+        bytes += answer.bytes.len() as u64;
+        if bytes > limit {
+            return Err(Error::limit(format_args!("the list of what refers to {digest} has more than {limit} bytes")));
+        }
         found.extend(index(answer.bytes, opening)?.manifests.iter().cloned());
         match next {
             Some(next) => path = next,
