@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::context::{Cancel, Context};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::format::{self, Format, WriteOptions};
+use crate::pool::lock;
 use crate::sink::{Accepts, Sink};
 use crate::tar::BLOCK;
 use crate::transport::{Destination, FinishWrite, Given, PollWrite};
@@ -79,8 +81,9 @@ impl Program {
 struct Running {
     child: Child,
     stdin: Option<PollWrite>,
-    /// Keeps the end of what it says.
-    said: Option<JoinHandle<Vec<u8>>>,
+    /// The end of what it says, and who keeps it.
+    said: Arc<Mutex<Vec<u8>>>,
+    listener: Option<JoinHandle<()>>,
     cancel: Cancel,
     late: Late,
 }
@@ -96,8 +99,20 @@ impl Running {
         })?;
         let stdin = child.stdin.take().map(|stdin| PollWrite::pipe(OwnedFd::from(stdin))).transpose()?;
         let stderr = child.stderr.take();
-        let said = std::thread::Builder::new().name("stderr".to_owned()).spawn(move || stderr.map(last).unwrap_or_default());
-        Ok(Self { child, stdin, said: said.ok(), cancel: cancel.clone(), late })
+        let said = Arc::<Mutex<Vec<u8>>>::default();
+        let kept = Arc::clone(&said);
+        let listen = move || stderr.into_iter().for_each(|stderr| listen(stderr, &kept));
+        let listener = std::thread::Builder::new().name("stderr".to_owned()).spawn(listen).ok();
+        Ok(Self { child, stdin, said, listener, cancel: cancel.clone(), late })
+    }
+
+    /// What it said. Whom it started may hold its standard error open for longer than it lives: only a little is waited for more.
+    fn said(&self) -> Vec<u8> {
+        let start = Instant::now();
+        while self.listener.as_ref().is_some_and(|listener| !listener.is_finished()) && start.elapsed() < TIDY {
+            std::thread::sleep(SLICE);
+        }
+        lock(&self.said).clone()
     }
 
     /// Waits a little for its end.
@@ -121,8 +136,7 @@ impl Running {
             self.late.get().unwrap_or(&self.cancel).poll()?;
             std::thread::sleep(SLICE);
         };
-        let said = self.said.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        if status.success() { Ok(()) } else { Err(failure(status, &said)) }
+        if status.success() { Ok(()) } else { Err(failure(status, &self.said())) }
     }
 }
 
@@ -172,18 +186,19 @@ impl Drop for Running {
 }
 
 /// Reads all, and keeps the end.
-fn last(mut stderr: impl Read) -> Vec<u8> {
-    let mut kept = Vec::new();
+fn listen(mut stderr: impl Read, said: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
     loop {
         match stderr.read(&mut buffer) {
-            Ok(0) => return kept,
+            Ok(0) => return,
             Ok(count) => {
+                let mut kept = lock(said);
                 kept.extend_from_slice(&buffer[..count]);
-                kept.drain(..kept.len().saturating_sub(SAID));
+                let surplus = kept.len().saturating_sub(SAID);
+                kept.drain(..surplus);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return kept,
+            Err(_) => return,
         }
     }
 }
@@ -222,6 +237,16 @@ mod tests {
             let mut bad = running(script, &Cancel::default());
             let done = bad.write_all(&[0; 4 << 20]).and_then(|()| bad.finish());
             assert_eq!(Error::io(done.unwrap_err()).to_string(), says, "{script}");
+        }
+    }
+
+    #[test]
+    fn whom_it_leaves_behind_is_not_waited_for() {
+        for (script, fails) in [("cat > /dev/null; sleep 20 & exit 0", false), ("cat > /dev/null; echo no >&2; sleep 20 & exit 1", true)] {
+            let start = Instant::now();
+            let done = running(script, &Cancel::default()).finish();
+            assert_eq!(done.err().map(|error| Error::io(error).to_string()), fails.then(|| "no".to_owned()), "{script}");
+            assert!(start.elapsed() < Duration::from_secs(10), "{script}");
         }
     }
 
