@@ -1,16 +1,18 @@
 //! How registries and engines are reached: what the command line says of it, and what the environment does.
 
 use std::env;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longshore::context::Context;
+use longshore::context::{Cancel, Context};
+use longshore::engines::docker::DockerSettings;
+use longshore::engines::podman::PodmanSettings;
 use longshore::error::Context as _;
 use longshore::http::{Proxies, Settings, TlsSettings};
 use longshore::location::Access;
 use longshore::registry::{self, Credential, CredentialFiles};
-use longshore::transport::read_small;
+use longshore::stores::{Containerd, ContainersStorage, StorageConf};
+use longshore::transport::{read_line, read_small};
 
 use crate::Usage;
 use crate::args::RegistryArgs;
@@ -32,16 +34,18 @@ pub(crate) fn resolve(args: &RegistryArgs, ctx: &Context) -> anyhow::Result<Acce
     let http = Settings { tls, proxies: proxies(), ..Settings::default() };
     let credential = match &args.creds {
         Some(credential) => Some(credential.clone()),
-        None if args.creds_stdin => Some(Credential::parse(&one_line()?).map_err(|error| Usage::new(format!("--creds-stdin: {error}")))?),
+        None if args.creds_stdin => {
+            Some(Credential::parse(&one_line(&ctx.cancel)?).map_err(|error| Usage::new(format!("--creds-stdin: {error}")))?)
+        }
         None => None,
     };
     let parallel = args.parallel.map_or_else(|| registry::Access::default().parallel, std::num::NonZeroUsize::get);
     let registry = registry::Access { http, insecure: args.insecure, credential, files: credential_files(), parallel };
-    Ok(Access { registry: Arc::new(registry), engines: Arc::new(engines()) })
+    Ok(Access { registry: Arc::new(registry), engines: Arc::new(engines(&ctx.cancel)) })
 }
 
 /// Where engines are, as their own tools find them.
-fn engines() -> Engines {
+fn engines(cancel: &Cancel) -> Engines {
     let text = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
     let (home, runtime_dir) = (variable("HOME"), variable("XDG_RUNTIME_DIR"));
     let docker = DockerSettings {
@@ -58,7 +62,7 @@ fn engines() -> Engines {
     Engines {
         docker,
         podman,
-        containers_storage: containers_storage(home.as_deref()),
+        containers_storage: containers_storage(home.as_deref(), cancel),
         containerd: Containerd { namespace, ..default.containerd },
         containerd_address: text("CONTAINERD_ADDRESS"),
         docker_storage: default.docker_storage,
@@ -66,12 +70,13 @@ fn engines() -> Engines {
 }
 
 /// The store of podman and buildah: the user's, or root's, as `storage.conf` has it.
-fn containers_storage(home: Option<&Path>) -> ContainersStorage {
+fn containers_storage(home: Option<&Path>, cancel: &Cancel) -> ContainersStorage {
     let is_root = rustix::process::geteuid().is_root();
     let own = home.map(|home| variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("containers/storage.conf"));
     let system = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"].map(PathBuf::from);
     let files = variable("CONTAINERS_STORAGE_CONF").into_iter().chain(own.filter(|_| !is_root)).chain(system);
-    let conf = files.filter_map(|path| std::fs::read_to_string(path).ok()).next().unwrap_or_default();
+    let read = |path: PathBuf| read_small(&path, MOST, cancel).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let conf = files.filter_map(read).next().unwrap_or_default();
     let conf = StorageConf::parse(&conf, &|name| env::var(name).ok());
     let default = Engines::default().containers_storage;
     let rootless = || conf.rootless_storage_path.clone().or_else(|| home.map(|home| home.join(ContainersStorage::ROOTLESS)));
@@ -90,10 +95,9 @@ fn docker_config() -> Option<PathBuf> {
 }
 
 /// The first line of standard input.
-pub(crate) fn one_line() -> anyhow::Result<String> {
-    let mut text = String::new();
-    std::io::stdin().take(MOST).read_to_string(&mut text).map_err(longshore::Error::io).context(|| "standard input")?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+pub(crate) fn one_line(cancel: &Cancel) -> anyhow::Result<String> {
+    let line = read_line(MOST, cancel).context(|| "standard input")?;
+    Ok(String::from_utf8(line).map_err(longshore::Error::invalid).context(|| "standard input")?)
 }
 
 /// The proxies that curl and Go programs heed; lower case beats upper case, as with curl.

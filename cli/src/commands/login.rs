@@ -9,7 +9,9 @@ use crate::{Usage, access};
 pub(super) fn login(job: &Job<'_>, args: &LoginArgs) -> anyhow::Result<()> {
     let settings = &job.access.registry;
     let credential = match (&args.username, &settings.credential) {
-        (Some(user), _) if args.password_stdin => Credential::Password { user: user.clone(), password: access::one_line()? },
+        (Some(user), _) if args.password_stdin => {
+            Credential::Password { user: user.clone(), password: access::one_line(&job.context.cancel)? }
+        }
         (None, Some(given)) => given.clone(),
         _ => {
             let error = Usage::new("a login needs a name and a password");
@@ -18,7 +20,7 @@ pub(super) fn login(job: &Job<'_>, args: &LoginArgs) -> anyhow::Result<()> {
     };
     registry::login(&args.registry, &credential, settings, &job.context)?;
     let host = args.registry.domain();
-    match settings.files.store(host, &credential)? {
+    match settings.files.store(host, &credential, &job.context.cancel)? {
         Kept::File(path) => {
             job.console.say(format_args!("logged in to {host}"));
             job.console.note("note", format_args!("the password is kept in {}, where whoever reads that file finds it", path.display()));
@@ -30,7 +32,7 @@ pub(super) fn login(job: &Job<'_>, args: &LoginArgs) -> anyhow::Result<()> {
 
 pub(super) fn logout(job: &Job<'_>, args: &LogoutArgs) -> anyhow::Result<()> {
     let host = args.registry.domain();
-    let known = job.access.registry.files.remove(host)?;
+    let known = job.access.registry.files.remove(host, &job.context.cancel)?;
     job.console.say(if known { format!("logged out of {host}") } else { format!("there was no login to {host}") });
     Ok(())
 }

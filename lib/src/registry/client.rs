@@ -359,7 +359,7 @@ impl Client {
         if found.is_none() {
             let looked_up = match &self.access.credential {
                 Some(given) => Some(given.clone()),
-                None => self.access.files.find(&self.repository)?,
+                None => self.access.files.find(&self.repository, &self.cancel)?,
             };
             *found = Some(looked_up);
         }

@@ -12,16 +12,18 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde_json::value::RawValue;
 
-use crate::error::{Context as _, Error, ErrorKind, Result};
+use super::keeper;
+use crate::context::Cancel;
+use crate::error::{Context as _, Error, Result};
 use crate::reference::Reference;
 use crate::spec::Object;
 use crate::spool::{self, Temporary};
+use crate::transport::read_small;
 
 /// The key of Docker Hub in every file of credentials.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -83,10 +85,10 @@ impl CredentialFiles {
     ///
     /// # Errors
     /// When a file is there and cannot be read, or a helper fails.
-    pub fn find(&self, repository: &Reference) -> Result<Option<Credential>> {
+    pub fn find(&self, repository: &Reference, cancel: &Cancel) -> Result<Option<Credential>> {
         for path in &self.read {
-            let Some(config) = read(path)? else { continue };
-            if let Some(found) = look_up(&config, repository).path(path)? {
+            let Some(config) = read(path, cancel)? else { continue };
+            if let Some(found) = look_up(&config, repository, cancel).path(path)? {
                 return Ok(Some(found));
             }
         }
@@ -97,8 +99,8 @@ impl CredentialFiles {
     ///
     /// # Errors
     /// When no file is known, or it cannot be written, or the helper fails.
-    pub fn store(&self, registry: &str, credential: &Credential) -> Result<Kept> {
-        let (path, mut config) = self.writable()?;
+    pub fn store(&self, registry: &str, credential: &Credential, cancel: &Cancel) -> Result<Kept> {
+        let (path, mut config) = self.writable(cancel)?;
         let key = key(registry);
         if let Some(helper) = helper(&config, registry) {
             let (user, secret) = match credential {
@@ -106,7 +108,7 @@ impl CredentialFiles {
                 Credential::IdentityToken(token) => (TOKEN_USER, token.as_str()),
             };
             let request = serde_json::json!({ "ServerURL": key, "Username": user, "Secret": secret });
-            run(&helper, "store", &request.to_string())?;
+            keeper::ask(&helper, "store", &request.to_string(), cancel)?;
             return Ok(Kept::Helper(helper));
         }
         let entry = match credential {
@@ -128,12 +130,12 @@ impl CredentialFiles {
     ///
     /// # Errors
     /// When no file is known, or it cannot be written, or the helper fails.
-    pub fn remove(&self, registry: &str) -> Result<bool> {
-        let (path, mut config) = self.writable()?;
+    pub fn remove(&self, registry: &str, cancel: &Cancel) -> Result<bool> {
+        let (path, mut config) = self.writable(cancel)?;
         let mut found = false;
         if let Some(helper) = helper(&config, registry) {
-            found |= run(&helper, "get", key(registry)).is_ok();
-            run(&helper, "erase", key(registry))?;
+            found |= keeper::ask(&helper, "get", key(registry), cancel).is_ok();
+            keeper::ask(&helper, "erase", key(registry), cancel)?;
         }
         let mut auths = section(&config, "auths").path(path)?.unwrap_or_default();
         let known: Vec<String> = auths.keys().filter(|known| matches_registry(known, registry)).map(str::to_owned).collect();
@@ -146,10 +148,10 @@ impl CredentialFiles {
         Ok(found)
     }
 
-    fn writable(&self) -> Result<(&Path, Object)> {
+    fn writable(&self, cancel: &Cancel) -> Result<(&Path, Object)> {
         let path = self.write.as_deref();
         let path = path.ok_or_else(|| Error::not_found("there is no home directory to keep credentials in").hint("set DOCKER_CONFIG"))?;
-        Ok((path, read(path)?.unwrap_or_default()))
+        Ok((path, read(path, cancel)?.unwrap_or_default()))
     }
 }
 
@@ -162,13 +164,13 @@ pub enum Kept {
     Helper(String),
 }
 
-fn read(path: &Path) -> Result<Option<Object>> {
-    let bytes = match fs::metadata(path) {
-        Ok(meta) if meta.len() > MOST => return Err(Error::limit(format_args!("it has more than {MOST} bytes")).frame(path.display())),
-        Ok(_) => fs::read(path).path(path)?,
+fn read(path: &Path, cancel: &Cancel) -> Result<Option<Object>> {
+    match fs::metadata(path) {
+        Ok(_) => {}
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
         Err(error) => return Err(Error::io(error).frame(path.display())),
-    };
+    }
+    let bytes = read_small(path, MOST, cancel)?;
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
@@ -199,18 +201,18 @@ fn text(object: &Object, key: &str) -> Option<String> {
 }
 
 /// What one file knows of a repository: a helper of its own first, then the file, then the helper of all, as docker does.
-fn look_up(config: &Object, repository: &Reference) -> Result<Option<Credential>> {
+fn look_up(config: &Object, repository: &Reference, cancel: &Cancel) -> Result<Option<Credential>> {
     let registry = repository.domain();
     let own = section(config, "credHelpers")?.and_then(|helpers| helper_of(&helpers, registry));
     if let Some(name) = own {
-        return get(&name, registry);
+        return get(&name, registry, cancel);
     }
     if let Some(auths) = section(config, "auths")?
         && let Some(found) = of_file(&auths, repository)?
     {
         return Ok(Some(found));
     }
-    text(config, "credsStore").map_or(Ok(None), |name| get(&name, registry))
+    text(config, "credsStore").map_or(Ok(None), |name| get(&name, registry, cancel))
 }
 
 /// The most special entry: a repository, then what it is in, then the registry.
@@ -264,50 +266,15 @@ fn helper_of(helpers: &Object, registry: &str) -> Option<String> {
 }
 
 /// Asks a helper, which says so when it knows nothing.
-fn get(helper: &str, registry: &str) -> Result<Option<Credential>> {
-    let Some(answer) = run(helper, "get", key(registry))? else { return Ok(None) };
-    let object = Object::parse(answer.as_bytes()).map_err(|error| Error::from(error).frame(program(helper)))?;
+fn get(helper: &str, registry: &str, cancel: &Cancel) -> Result<Option<Credential>> {
+    let Some(answer) = keeper::ask(helper, "get", key(registry), cancel)? else { return Ok(None) };
+    let object = Object::parse(answer.as_bytes()).map_err(|error| Error::from(error).frame(keeper::program(helper)))?;
     let secret = text(&object, "Secret");
     Ok(match (text(&object, "Username"), secret) {
         (Some(user), Some(token)) if user == TOKEN_USER => Some(Credential::IdentityToken(token)),
         (Some(user), Some(password)) => Some(Credential::Password { user, password }),
         _ => None,
     })
-}
-
-fn program(helper: &str) -> String {
-    format!("docker-credential-{helper}")
-}
-
-/// Runs a helper: the request goes in, the answer comes out; `None` when it knows nothing.
-fn run(helper: &str, verb: &str, request: &str) -> Result<Option<String>> {
-    let program = program(helper);
-    if helper.contains(['/', '\0']) {
-        return Err(Error::invalid("a helper of credentials is a name, not a path").frame(program.escape_debug()));
-    }
-    let asked = || -> io::Result<std::process::Output> {
-        let mut child = Command::new(&program).arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // One that does not read what it is asked says so by how it ends.
-            let _ = stdin.write_all(request.as_bytes());
-        }
-        child.wait_with_output()
-    };
-    let answer = asked().map_err(|error| {
-        let hint = format!("install it, or take {helper} out of the file that names it");
-        Error::io(error).frame(format_args!("running {program}")).hint(hint)
-    })?;
-    let said = String::from_utf8_lossy(&answer.stdout).into_owned();
-    if answer.status.success() {
-        return Ok(Some(said));
-    }
-    // The words of docker-credential-helpers' `errCredentialsNotFoundMessage`.
-    if said.contains("credentials not found in native keychain") {
-        return Ok(None);
-    }
-    let said = if said.trim().is_empty() { String::from_utf8_lossy(&answer.stderr).into_owned() } else { said };
-    let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_owned();
-    Err(Error::new(ErrorKind::Denied, said).frame(format_args!("{program} {verb}")))
 }
 
 #[cfg(test)]
@@ -319,7 +286,7 @@ mod tests {
         let path = dir.path().join("config.json");
         fs::write(&path, json).unwrap();
         let files = CredentialFiles { read: vec![dir.path().join("none"), path], write: None };
-        files.find(&Reference::parse(name).unwrap())
+        files.find(&Reference::parse(name).unwrap(), &Cancel::default())
     }
 
     fn password(user: &str, password: &str) -> Credential {
@@ -365,17 +332,41 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/config.json");
         let files = CredentialFiles { read: vec![path.clone()], write: Some(path.clone()) };
-        let app = Reference::parse("app").unwrap();
-        assert_eq!(files.store("docker.io", &password("u", "p")).unwrap(), Kept::File(path.clone()));
+        let (app, never) = (Reference::parse("app").unwrap(), &Cancel::default());
+        assert_eq!(files.store("docker.io", &password("u", "p"), never).unwrap(), Kept::File(path.clone()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(files.find(&app).unwrap(), Some(password("u", "p")));
+        assert_eq!(files.find(&app, never).unwrap(), Some(password("u", "p")));
         fs::write(&path, r#"{"psFormat":"x","auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"a.b":{"auth":"djp3"}}}"#).unwrap();
-        files.store("docker.io", &Credential::IdentityToken("t".to_owned())).unwrap();
-        assert_eq!(files.find(&app).unwrap(), Some(Credential::IdentityToken("t".to_owned())));
-        assert!(files.remove("docker.io").unwrap() && !files.remove("docker.io").unwrap());
-        assert_eq!(files.find(&app).unwrap(), None);
+        files.store("docker.io", &Credential::IdentityToken("t".to_owned()), never).unwrap();
+        assert_eq!(files.find(&app, never).unwrap(), Some(Credential::IdentityToken("t".to_owned())));
+        assert!(files.remove("docker.io", never).unwrap() && !files.remove("docker.io", never).unwrap());
+        assert_eq!(files.find(&app, never).unwrap(), None);
         let left: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(left, serde_json::json!({ "psFormat": "x", "auths": { "a.b": { "auth": "djp3" } } }));
+    }
+
+    #[test]
+    fn a_file_that_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::os::unix::fs::symlink("/dev/zero", path("endless")).unwrap();
+        std::os::unix::fs::symlink("nothing", path("dangling")).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        let cancel = Cancel::default();
+        let find = |name: &str| {
+            let files = CredentialFiles { read: vec![path(name)], write: None };
+            files.find(&Reference::parse("app").unwrap(), &cancel)
+        };
+        assert_eq!(find("dangling").unwrap(), None);
+        assert_eq!(find("endless").unwrap_err().kind(), crate::ErrorKind::Limit);
+        assert!(find("folder").is_err());
+        let stop = cancel.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            stop.cancel();
+        });
+        assert_eq!(find("pipe").unwrap_err().kind(), crate::ErrorKind::Cancelled);
     }
 
     #[test]

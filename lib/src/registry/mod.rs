@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! credentials   who the caller is             auth      challenges and tokens
+//! keeper        programs that know passwords
 //! client        one registry: requests, refusals, what is tried again
 //! source        manifests and configs at open, blobs by download (resumed)
 //! sink          blobs by upload (skipped, mounted, whole, in chunks), manifests at commit
@@ -16,6 +17,7 @@ mod auth;
 mod client;
 mod credentials;
 mod download;
+mod keeper;
 mod manifests;
 mod referrers;
 mod retry;

@@ -65,6 +65,29 @@ pub fn read_small(path: &Path, most: u64, cancel: &Cancel) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a line of standard input, without its end, and nothing after it.
+///
+/// # Errors
+/// When it cannot be read, or has more than `most` bytes.
+pub fn read_line(most: u64, cancel: &Cancel) -> Result<Vec<u8>> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(Error::io)?;
+    first_line(PollRead { file: stdin, cancel: cancel.clone() }, most)
+}
+
+fn first_line(mut from: impl Read, most: u64) -> Result<Vec<u8>> {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while from.read(&mut byte).map_err(Error::io)? == 1 && byte[0] != b'\n' {
+        if line.len() as u64 == most {
+            return Err(Error::limit(format_args!("the line has more than {most} bytes")));
+        }
+        line.push(byte[0]);
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    Ok(line)
+}
+
 /// Opens what may be a named pipe: without a writer it would not even open; read with [`PollRead`], it is waited for in slices.
 fn open_waiting_for_nobody(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -242,5 +265,21 @@ pub(super) fn wait(file: &impl AsFd, flags: PollFlags, cancel: &Cancel) -> io::R
             Ok(_) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_and_nothing_after_it() {
+        for (text, line) in [("u:p\nx", "u:p"), ("u:p\r\n", "u:p"), ("u:p", "u:p"), ("", ""), ("\nx", "")] {
+            let mut from = text.as_bytes();
+            assert_eq!(first_line(&mut from, 3 + 1).unwrap(), line.as_bytes(), "{text:?}");
+        }
+        let mut from = &b"a\nb"[..];
+        assert_eq!((first_line(&mut from, 9).unwrap(), from), (b"a".to_vec(), &b"b"[..]));
+        assert_eq!(first_line(&b"12345"[..], 4).unwrap_err().kind(), crate::ErrorKind::Limit);
     }
 }

@@ -3,5 +3,5 @@
 mod input;
 mod output;
 
-pub use input::{Archive, Section, keep, open_archive, open_stored, read_small};
+pub use input::{Archive, Section, keep, open_archive, open_stored, read_line, read_small};
 pub use output::{Destination, FinishWrite, Given, Medium, Output, PollWrite};
