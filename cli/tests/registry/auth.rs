@@ -120,6 +120,24 @@ fn a_push_asks_for_what_it_needs() {
 }
 
 #[test]
+fn a_token_service_that_is_down_is_not_asked_by_everybody_again() {
+    let scene = guarded(Auth::Bearer(Bearer::default()));
+    scene.fault(Fault::on("* /token*", What::error(503, "UNAVAILABLE", "no database")).always());
+    let ran = scene.run(&format!("--limit idle=60 --creds user:secret {PULL}"));
+    assert!(ran.code == Some(1) && ran.stderr.contains("no database"), "{}", ran.stderr);
+    assert_eq!(scene.count("* /token*"), 6);
+}
+
+#[test]
+fn a_message_that_repeats_a_secret_is_not_repeated() {
+    let scene = guarded(Auth::Bearer(Bearer::default()));
+    let repeated = format!("{} is user:secret", base64(b"user:secret"));
+    scene.fault(Fault::on("* /token*", What::error(403, "DENIED", &repeated)).always());
+    let ran = scene.run(&format!("-v --creds user:secret {PULL}"));
+    assert!(ran.code == Some(1) && ran.stderr.contains("[…] is user:[…]"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_token_service_fails_like_a_registry() {
     for (name, what, code, asked, says) in [
         ("500 once", Fault::on("* /token*", What::status(500)), 0, 2..=2, "kept"),

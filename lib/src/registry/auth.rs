@@ -126,6 +126,8 @@ pub(crate) struct TokenRequest {
 
 impl TokenRequest {
     pub(crate) fn new(realm: &str, service: Option<&str>, scope: &Scope, credential: Option<&Credential>) -> Self {
+        // A fragment stays with whoever names it (RFC 9110, 4.2.5); behind one there would be no query.
+        let realm = realm.split('#').next().unwrap_or(realm);
         let mut parameters: Vec<(&str, &str)> = service.map(|service| ("service", service)).into_iter().collect();
         if let Some(Credential::IdentityToken(token)) = credential {
             let scopes = scope.0.join(" ");
@@ -241,6 +243,8 @@ mod tests {
         let request = TokenRequest::new("https://auth/t", Some("a b"), &scope, Some(&password));
         assert_eq!(request.url, "https://auth/t?service=a%20b&scope=repository%3Aa%2Fb%3Apull%2Cpush&scope=repository%3Ac%3Apull");
         assert_eq!((request.authorization.as_deref(), request.form), (Some("Basic dTpwIHc="), None));
+        let request = TokenRequest::new("https://auth/t#x", None, &Scope::pull("a"), None);
+        assert_eq!(request.url, "https://auth/t?scope=repository%3Aa%3Apull");
         let request = TokenRequest::new("https://auth/t?x=y", None, &Scope::pull("a"), None);
         assert_eq!((request.url.as_str(), request.authorization), ("https://auth/t?x=y&scope=repository%3Aa%3Apull", None));
         let request = TokenRequest::new("https://auth/t", Some("s"), &scope, Some(&Credential::IdentityToken("t&".to_owned())));

@@ -9,6 +9,7 @@
 //!
 //! [distribution-spec]: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
 
+use std::borrow::Cow;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -311,7 +312,7 @@ impl Client {
         }
         let credential = self.credential()?;
         let request = TokenRequest::new(&realm, service.as_deref(), scope, credential.as_ref());
-        let answer = self.fetch_token(&request, base).context(|| format!("asking for a token of {}", self.registry()))?;
+        let answer = self.fetch_token(&request, base).map_err(tried).context(|| format!("asking for a token of {}", self.registry()))?;
         if !known.keep(scope, &answer) {
             return Err(Error::invalid("the answer has no token").frame(format_args!("asking for a token of {}", self.registry())));
         }
@@ -366,6 +367,21 @@ impl Client {
         Ok(found.clone().flatten())
     }
 
+    /// A message of the other side, which may repeat what it was sent, without what nobody else may know.
+    fn without_secrets<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(credential) = lock(&self.credential).clone().flatten() else { return bytes.into() };
+        let proof = basic(&credential).unwrap_or_default();
+        let secret = match &credential {
+            Credential::Password { password, .. } => password,
+            Credential::IdentityToken(token) => token,
+        };
+        let secrets = [proof.trim_start_matches("Basic "), secret].into_iter().filter(|secret| !secret.is_empty());
+        match std::str::from_utf8(bytes) {
+            Ok(text) => secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[…]")).into_bytes().into(),
+            Err(_) => bytes.into(),
+        }
+    }
+
     /// What an answer that is not what was hoped for says.
     pub(crate) fn refusal(&self, answer: &Answer) -> Error {
         let status = answer.status();
@@ -376,7 +392,7 @@ impl Client {
             _ if is_busy(status) || status >= 500 => ErrorKind::Unavailable,
             _ => ErrorKind::Invalid,
         };
-        let said = message(&answer.bytes).map(|said| format!(": {said}")).unwrap_or_default();
+        let said = message(&self.without_secrets(&answer.bytes)).map(|said| format!(": {said}")).unwrap_or_default();
         let reason = StatusCode::from_u16(status)
             .ok()
             .and_then(|status| status.canonical_reason())
@@ -390,6 +406,18 @@ impl Client {
             true => error.hint(format_args!("the credentials for {0} are refused; longshore login {0} takes others", self.registry())),
             false => error.hint(format_args!("longshore login {}, or --creds USER:PASSWORD", self.registry())),
         }
+    }
+}
+
+/// A failure after which nothing is tried again: it was.
+fn tried(error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let known = Error::new(ErrorKind::Denied, error.to_string());
+    match error.hint_text() {
+        Some(hint) => known.hint(hint),
+        None => known,
     }
 }
 
