@@ -152,7 +152,7 @@ impl RegistrySource {
     fn keep_one(&self, blob: BlobId, ctx: &Context) -> Result<()> {
         let Blob { known, place, .. } = self.catalog.blob(blob);
         let file = Arc::new(spool::anonymous(&self.spool_dir)?);
-        let mut from = Copying { from: self.download(&self.client, blob, 0)?, to: &file, size: 0 };
+        let mut from = Copying { from: self.download(blob, 0)?, to: &file, dir: &self.spool_dir, size: 0 };
         let algorithm = known.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let found = ctx.digest(&mut from, algorithm).context(|| place.clone())?;
         let size = from.size;
@@ -166,16 +166,19 @@ impl RegistrySource {
 }
 
 /// What is read, and written to a file on the way.
-struct Copying<'a> {
-    from: BlobReader,
+struct Copying<'a, R> {
+    from: R,
     to: &'a File,
+    /// Where that is.
+    dir: &'a Path,
     size: u64,
 }
 
-impl Read for Copying<'_> {
+impl<R: Read> Read for Copying<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
-        self.to.write_all_at(&buffer[..count], self.size)?;
+        let written = self.to.write_all_at(&buffer[..count], self.size);
+        written.map_err(|error| Error::io(error).frame(format_args!("writing a temporary file in {}", self.dir.display())))?;
         self.size += count as u64;
         Ok(count)
     }
@@ -233,5 +236,18 @@ impl Source for RegistrySource {
 
     fn parallel(&self) -> usize {
         self.parallel
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_where() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut from = Copying { from: &b"bytes"[..], to: &full, dir: Path::new("spool"), size: 0 };
+        let error = Error::io(from.read(&mut [0; 9]).unwrap_err());
+        assert_eq!(error.to_string(), "writing a temporary file in spool: No space left on device");
     }
 }
