@@ -369,7 +369,7 @@ impl Client {
 
     /// A message of the other side, which may repeat what it was sent, without what nobody else may know.
     fn without_secrets<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        let Some(credential) = lock(&self.credential).clone().flatten() else { return bytes.into() };
+        let Some(credential) = lock(&self.learned.credential).clone().flatten() else { return bytes.into() };
         let proof = basic(&credential).unwrap_or_default();
         let secret = match &credential {
             Credential::Password { password, .. } => password,
