@@ -9,7 +9,7 @@ use longshore::engines::docker::DockerSettings;
 use longshore::engines::podman::PodmanSettings;
 use longshore::error::Context as _;
 use longshore::http::{Proxies, Settings, TlsSettings};
-use longshore::location::Access;
+use longshore::location::{Access, Engines};
 use longshore::registry::{self, Credential, CredentialFiles};
 use longshore::stores::{Containerd, ContainersStorage, StorageConf};
 use longshore::transport::{read_line, read_small};
@@ -119,8 +119,7 @@ fn credential_files() -> CredentialFiles {
         return CredentialFiles { read: vec![only.clone()], write: Some(only) };
     }
     let home = variable("HOME");
-    let docker = variable("DOCKER_CONFIG").or_else(|| home.as_ref().map(|home| home.join(".docker")));
-    let docker = docker.map(|folder| folder.join("config.json"));
+    let docker = docker_config().map(|folder| folder.join("config.json"));
     let below = |folder: &Path| folder.join("containers/auth.json");
     let config = variable("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
     let read = [variable("XDG_RUNTIME_DIR").as_deref().map(below), config.as_deref().map(below), docker.clone()];

@@ -28,6 +28,8 @@ const IMAGE_HELP: &str = "\
 IMAGE is FORMAT:PATH or FORMAT:PATH:REF, or a path alone:
   docker-archive:FILE[:REF]  oci-archive:FILE[:REF]  oci:DIR[:REF]  dir:DIR
   docker://REFERENCE (a registry)
+  docker-daemon:REF  docker-storage:[ROOT]REF  containerd:[ROOT]NAMESPACE/REF
+  containers-storage:[overlay@GRAPHROOT+RUNROOT]REF (podman, buildah)
   FILE may be - for standard input or output
   REF is name[:tag], @INDEX (from 0) or @sha256:DIGEST, and keeps only that image
   A path alone is detected when read; written, it is a docker-archive, or an oci
@@ -126,6 +128,8 @@ pub(crate) enum Command {
     Copy(CopyArgs),
     /// Save images to one archive, as docker save does
     Save(SaveArgs),
+    /// Load images into docker, or into podman or containerd
+    Load(LoadArgs),
     /// Merge layers into one
     Squash(SquashArgs),
     /// Write the root file system that the layers make together, as a tar or unpacked
@@ -229,8 +233,32 @@ impl CopyArgs {
     }
 }
 
+const LOAD_HELP: &str = "\
+Examples:
+  longshore load -i app.tar                          into docker
+  longshore load < app.oci.tar                       any format
+  longshore load -i oci:app containers-storage:      into podman
+  longshore load -i app.tar containerd:k8s.io/       into containerd, for Kubernetes
+
+";
+
+/// Options of `load`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{LOAD_HELP}{IMAGE_HELP}"))]
+pub(crate) struct LoadArgs {
+    /// Archive, directory or other IMAGE to load, instead of standard input
+    #[arg(short, long, value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
+    pub(crate) input: Option<String>,
+    /// Engine to load into: docker-daemon:, containers-storage: or containerd: [default: docker-daemon:]
+    #[arg(value_name = "DST")]
+    pub(crate) destination: Option<String>,
+    #[command(flatten)]
+    pub(crate) convert: ConvertArgs,
+}
+
 const SAVE_HELP: &str = "\
 Examples:
+  longshore save app:1.0 -o app.tar               from docker, podman or containerd
   longshore save oci:app:1.0 -o app.tar
   longshore save app.tar base.tar -o both.tar     several images in one archive
   longshore save oci:app:1.0 | docker load
@@ -242,7 +270,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{SAVE_HELP}{IMAGE_HELP}"))]
 pub(crate) struct SaveArgs {
-    /// Archives and directories to save, or one image of them each (IMAGE below)
+    /// Names of images in docker, podman or containerd (looked for in this order), or IMAGEs as below
     #[arg(required = true, value_name = "NAME", value_hint = ValueHint::AnyPath)]
     pub(crate) names: Vec<String>,
     /// Write to this file or directory instead of standard output

@@ -6,12 +6,16 @@ use std::sync::Arc;
 
 use crate::catalog::Wanted;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::engines::Program;
+use crate::engines::docker::{DockerSettings, docker};
+use crate::engines::podman::{PodmanSettings, podman};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, FileLocation, WriteOptions};
 use crate::reference::Reference;
 use crate::registry;
 use crate::sink::{Accepts, Sink};
 use crate::source::{Pick, Source};
+use crate::stores::{self, Containerd, ContainersStorage, DockerStorage};
 use crate::tree::Opening;
 
 /// Where an image is or goes.
@@ -21,6 +25,41 @@ pub enum Location {
     File(FileLocation),
     /// A repository of a registry: `docker://REFERENCE`.
     Registry(Reference),
+    /// An engine's daemon, or its store: `docker-daemon:REF`, `containers-storage:[…]REF`.
+    Engine {
+        /// Which.
+        kind: EngineKind,
+        /// What follows the colon.
+        rest: String,
+    },
+}
+
+/// The engines, and how their images are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// containerd: its store, and `ctr` to load.
+    Containerd,
+    /// containers/storage of podman and buildah: the store, and podman to load.
+    ContainersStorage,
+    /// Docker's daemon.
+    DockerDaemon,
+    /// Docker's store.
+    DockerStorage,
+}
+
+impl EngineKind {
+    /// All of them, in the order in which a name is looked for.
+    pub const ALL: [Self; 4] = [Self::DockerDaemon, Self::DockerStorage, Self::ContainersStorage, Self::Containerd];
+
+    /// What stands before the colon of an IMAGE.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Containerd => "containerd",
+            Self::ContainersStorage => "containers-storage",
+            Self::DockerDaemon => "docker-daemon",
+            Self::DockerStorage => "docker-storage",
+        }
+    }
 }
 
 /// How what is not a file is reached. It comes from the environment and the command line, so that the caller hands it in.
@@ -119,7 +158,7 @@ impl Location {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::File(file) if !file.is_stdio() => Some(&file.path),
-            Self::File(_) | Self::Registry(_) => None,
+            Self::File(_) | Self::Registry(_) | Self::Engine { .. } => None,
         }
     }
 
@@ -133,6 +172,7 @@ impl Location {
         match self {
             Self::File(file) => file.format.map(|format| format.name()),
             Self::Registry(_) => Some(REGISTRY),
+            Self::Engine { kind, .. } => Some(kind.name()),
         }
     }
 
@@ -140,7 +180,7 @@ impl Location {
     pub fn reference(&self) -> Option<&str> {
         match self {
             Self::File(file) => file.reference.as_deref(),
-            Self::Registry(_) => None,
+            Self::Registry(_) | Self::Engine { .. } => None,
         }
     }
 
@@ -149,16 +189,24 @@ impl Location {
     /// # Errors
     /// When what follows the path of an output is no name.
     pub fn name(&self) -> Result<Option<Reference>> {
-        match self {
-            Self::File(file) => {
-                let Some(text) = file.reference.as_deref() else { return Ok(None) };
-                let reference = Reference::parse(text)?;
-                match reference.digest() {
-                    Some(_) => Err(Error::invalid("a new name has a tag, not a digest: NAME:TAG")),
-                    None => Ok(Some(reference.with_default_tag())),
+        let text = match self {
+            Self::File(file) => file.reference.clone(),
+            Self::Registry(reference) => return Ok(reference.digest().is_none().then(|| reference.clone().with_default_tag())),
+            Self::Engine { kind, rest } => {
+                let engines = Engines::default();
+                match kind {
+                    EngineKind::Containerd => Containerd::parse(rest, &engines.containerd)?.1,
+                    EngineKind::ContainersStorage => ContainersStorage::parse(rest, &engines.containers_storage)?.1,
+                    EngineKind::DockerDaemon => Some(rest.clone()).filter(|rest| !rest.is_empty()),
+                    EngineKind::DockerStorage => DockerStorage::parse(rest, &engines.docker_storage)?.1,
                 }
             }
-            Self::Registry(reference) => Ok(reference.digest().is_none().then(|| reference.clone().with_default_tag())),
+        };
+        let Some(text) = text else { return Ok(None) };
+        let reference = Reference::parse(&text)?;
+        match reference.digest() {
+            Some(_) => Err(Error::invalid("a new name has a tag, not a digest: NAME:TAG")),
+            None => Ok(Some(reference.with_default_tag())),
         }
     }
 
@@ -168,6 +216,8 @@ impl Location {
     /// When it has no format, which [`Location::parse_destination`] rules out.
     pub fn accepts(&self, options: &WriteOptions) -> Result<Accepts> {
         match self {
+            // An engine is given a docker-archive.
+            Self::Engine { kind, .. } => Ok(Accepts { format: kind.name(), ..options.dialect.accepts() }),
             Self::File(file) => file.accepts(options),
             Self::Registry(_) => Ok(registry::accepts()),
         }
@@ -176,6 +226,14 @@ impl Location {
 
 /// Parses what is not a file.
 fn parse_remote(text: &str) -> Result<Option<Location>> {
+    let engine = |kind: EngineKind| Some((kind, text.strip_prefix(kind.name())?.strip_prefix(':')?));
+    if let Some((kind, rest)) = EngineKind::ALL.into_iter().find_map(engine) {
+        let location = Location::Engine { kind, rest: rest.to_owned() };
+        if rest.starts_with('[') && !rest.contains(']') {
+            return Err(Error::invalid("expected a ] after the folder of the store").frame(text.escape_debug()));
+        }
+        return Ok(Some(location));
+    }
     let Some(reference) = text.strip_prefix(REGISTRY) else { return Ok(None) };
     let reference = Reference::parse(reference).map_err(|error| Error::from(error).frame(text.escape_debug()))?;
     Ok(Some(Location::Registry(reference)))
@@ -229,6 +287,7 @@ pub fn create(location: &Location, options: &WriteOptions, replace: bool, access
     match location {
         Location::File(file) => format::create(file, options, replace, ctx),
         Location::Registry(reference) => Ok(Box::new(registry::RegistrySink::create(reference, &access.registry, ctx))),
+        Location::Engine { kind, rest } => create_engine(*kind, rest, options, &access.engines, ctx),
     }
 }
 

@@ -249,10 +249,24 @@ pub trait Sink: Send + Sync {
     /// When the output cannot be written.
     fn begin(&mut self, expected: Expected, cancel: &Cancel) -> Result<Vec<usize>>;
 
-    /// What the output has of blob number `blob` already, asked before the blob is read: then it is neither read nor put. Its digest and diff
-    /// ID are those that the plan states; its size is 0 where nobody knows it.
-    fn held(&self, _blob: usize) -> Option<Written> {
-        None
+    /// What the destination has of blob number `blob` of [`Expected::blobs`] already, or can take over from the repository `origin` that it comes
+    /// from. Asked before a blob is read: what is held is neither read nor put. Its digest and diff ID are those that the plan states; its
+    /// size is 0 where nobody knows it.
+    ///
+    /// # Errors
+    /// When the destination cannot be asked.
+    fn held(&self, _blob: usize, _origin: Option<&Reference>) -> Result<Option<Written>> {
+        Ok(None)
+    }
+
+    /// Whether a blob whose writer failed so may be put once more, from its beginning.
+    fn again(&self, _blob: usize, _error: &Error) -> bool {
+        false
+    }
+
+    /// How many blobs are best written side by side, where it is not processors that whoever writes waits for.
+    fn parallel(&self) -> usize {
+        0
     }
 
     /// Begins blob number `blob` of [`Expected::blobs`]. May be called from any thread, once for each.

@@ -8,16 +8,17 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use longshore::catalog::Wanted;
 use longshore::context::{Cancel, Context};
 use longshore::engines::docker::{DockerSettings, docker};
 use longshore::engines::{Engine, Program};
 use longshore::error::ErrorKind;
 use longshore::format::WriteOptions;
-use longshore::location::{Location, OpenOptions, create, open};
+use longshore::location::{Access, Location, OpenOptions, create, open};
 use longshore::plan::{ConvertOptions, convert};
 use longshore::run::{Report, run};
 use longshore::sink::{Accepts, Sink};
-use longshore::source::{Source, Wanted};
+use longshore::source::Source;
 use longshore::tree::Opening;
 use longshore::{Digest, Result};
 use longshore_testkit::facts::{Packing, facts, full_name};
@@ -67,7 +68,7 @@ fn saved(engine: &Engine, name: &str, dir: &Path, ctx: &Context) {
     assert!(source.spooled() > 0);
     let to = Location::parse_destination(&format!("docker-archive:{}", dir.join("saved.tar").display())).unwrap();
     let options = WriteOptions::default();
-    load(source.as_ref(), to.accepts(&options).unwrap(), create(&to, &options, true, ctx), ctx).unwrap();
+    load(source.as_ref(), to.accepts(&options).unwrap(), create(&to, &options, true, &Access::default(), ctx), ctx).unwrap();
 }
 
 fn at(socket: &Path) -> DockerSettings {

@@ -9,6 +9,7 @@ pub mod faulty;
 pub mod images;
 pub mod oracle;
 pub mod peers;
+pub mod registry;
 pub mod stores;
 pub mod tar;
 

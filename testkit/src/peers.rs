@@ -1,4 +1,4 @@
-//! The tools of others, found and run: docker, podman, containerd, skopeo and umoci.
+//! The tools of others, found and run: docker, podman, containerd, docker-registry, skopeo and umoci.
 //!
 //! Each works in a private folder: a dockerd of our own on a socket there, podman with its own storage. A tool that is not installed, or
 //! that this machine does not let work (podman and dockerd need root), is reported by [`skipped`].
@@ -218,6 +218,11 @@ impl Podman {
         if tried.code == Some(0) { Ok(podman) } else { Err(format!("podman does not work: {}", tried.stderr.trim())) }
     }
 
+    /// The folder in which it keeps images.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
     /// The program.
     pub fn program(&self) -> &Path {
         &self.program
@@ -232,7 +237,7 @@ impl Podman {
     pub fn options(&self) -> Vec<OsString> {
         let mut options: Vec<OsString> = vec!["--root".into(), self.folder.path().join("root").into()];
         options.extend(["--runroot".into(), self.folder.path().join("run").into()]);
-        options.extend(["--storage-driver", "vfs", "--events-backend", "none"].map(OsString::from));
+        options.extend(["--storage-driver", self.driver, "--events-backend", "none"].map(OsString::from));
         options
     }
 
@@ -319,6 +324,11 @@ impl Containerd {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(engine)
+    }
+
+    /// The folder in which it keeps images.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
     }
 
     /// ctr's path.

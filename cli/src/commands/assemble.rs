@@ -43,7 +43,8 @@ pub(super) fn run(job: Job<'_>, args: &AssembleArgs) -> anyhow::Result<()> {
         let spool = opening.spool_dir.as_deref().unwrap_or(&job.context.temp);
         let layers = LayerFiles::open(&layers, &build, spool, &job.context)?;
         Ok(assemble::assemble(base, layers, &changes, &choose)?)
-    })
+    })?;
+    Ok(())
 }
 
 /// A layer, whose ID may be in a file, as Bazel has it.

@@ -15,5 +15,6 @@ pub(super) fn run(job: Job<'_>, args: &CopyArgs) -> anyhow::Result<()> {
         (None, []) => NameChange::Keep,
         (None, tags) => NameChange::Replace(tags.to_vec()),
     };
-    super::convert(job, &args.convert, &from, &to, &options::convert(&args.convert, names))
+    super::convert(job, &args.convert, &from, &to, &options::convert(&args.convert, names))?;
+    Ok(())
 }

@@ -17,5 +17,6 @@ pub(super) fn run(job: Job<'_>, args: &EditArgs) -> anyhow::Result<()> {
     let how = change::converting(&args.convert, names);
     super::write(job, &args.convert, std::slice::from_ref(&from), &to, &how, |job, opening| {
         Ok(assemble::edit(location::open(&from, opening, &job.context)?, &changes, &choose)?)
-    })
+    })?;
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod edit;
 mod export;
 mod formats;
 mod inspect;
+mod load;
 mod login;
 mod ls;
 mod man;
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::
         Command::Export(export) => export::run(job, export)?,
         Command::Formats(formats) => formats::run(formats)?,
         Command::Inspect(inspect) => inspect::run(&job, inspect)?,
+        Command::Load(load) => load::run(job, load)?,
         Command::Login(login) => login::login(&job, login)?,
         Command::Logout(logout) => login::logout(&job, logout)?,
         Command::Ls(ls) => ls::run(&job, ls)?,
@@ -71,13 +73,13 @@ pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::
 }
 
 /// Writes the images of `from` to `to`: what `copy` and `save` both do once they know where.
-fn convert(job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Location, how: &ConvertOptions) -> anyhow::Result<()> {
+fn convert(job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Location, how: &ConvertOptions) -> anyhow::Result<Option<Report>> {
     write(job, args, from, to, how, |job, opening| {
         Ok(join(from.iter().map(|location| location::open(location, opening, &job.context)).collect::<Result<_, _>>()?))
     })
 }
 
-/// Writes the images of a source that `open` makes of what is at `from`.
+/// Writes the images of a source that `open` makes of what is at `from`. Returns what was done; nothing with `--dry-run`.
 fn write(
     mut job: Job<'_>,
     args: &ConvertArgs,
@@ -85,7 +87,7 @@ fn write(
     to: &Location,
     how: &ConvertOptions,
     open: impl FnOnce(&Job<'_>, &OpenOptions) -> anyhow::Result<Arc<dyn Source>>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Report>> {
     let started = Instant::now();
     options::check_epoch(options::epoch().as_deref())?;
     let write = options::write(args, to)?;
@@ -109,7 +111,7 @@ fn write(
     let plan = plan.map_err(|error| error.frame(source.describe()))?;
     let Some(sink) = sink else {
         console::print(&plan.to_string())?;
-        return Ok(());
+        return Ok(None);
     };
     if job.console.is_verbose() {
         plan.to_string().lines().for_each(|line| job.console.say(line));
@@ -131,7 +133,7 @@ fn write(
     for line in summary.lines() {
         job.console.say(line);
     }
-    Ok(())
+    Ok(Some(done))
 }
 
 /// The image of a source that is looked into.

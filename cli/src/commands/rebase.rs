@@ -20,5 +20,6 @@ pub(super) fn run(job: Job<'_>, args: &RebaseArgs) -> anyhow::Result<()> {
         let open = |at: usize| location::open(&from[at], opening, &job.context);
         let (source, old, new) = (open(0)?, open(1)?, open(2)?);
         Ok(assemble::rebase(source, old.as_ref(), new, &changes, &choose)?)
-    })
+    })?;
+    Ok(())
 }

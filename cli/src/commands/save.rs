@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use longshore::format::{self, FileLocation};
-use longshore::location::Location;
+use longshore::location::{self, EngineKind, Location};
 use longshore::plan::{ConvertOptions, NameChange};
-use longshore::{Error, ErrorKind};
 
 use super::Job;
 use crate::args::SaveArgs;
@@ -13,10 +12,11 @@ use crate::{Usage, options};
 
 pub(super) fn run(job: Job<'_>, args: &SaveArgs) -> anyhow::Result<()> {
     let to = output(args)?;
-    let from = args.names.iter().map(|text| source(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let from = args.names.iter().map(|text| source(&job, text)).collect::<anyhow::Result<Vec<_>>>()?;
     let names = if args.tags.is_empty() { NameChange::Keep } else { NameChange::Add(args.tags.clone()) };
     let how = ConvertOptions { family: args.format.family(), ..options::convert(&args.convert, names) };
-    super::convert(job, &args.convert, &from, &to, &how)
+    super::convert(job, &args.convert, &from, &to, &how)?;
+    Ok(())
 }
 
 fn output(args: &SaveArgs) -> Result<Location, Usage> {
@@ -35,19 +35,21 @@ fn output(args: &SaveArgs) -> Result<Location, Usage> {
     Ok(Location::File(FileLocation { format: format::by_name(args.format.name()), path, reference: None }))
 }
 
-/// An IMAGE; a name alone would be one of an engine's.
-fn source(text: &str) -> anyhow::Result<Location> {
-    if is_engine_name(text) {
-        let error = Error::new(ErrorKind::Unsupported, "there is no such file, and this version does not look into engines").frame(text);
-        return Err(error.hint(format!("name an archive or a directory, or pipe it: docker save {text} | longshore copy - DST")).into());
+/// An IMAGE; a name alone is looked for in engines.
+fn source(job: &Job<'_>, text: &str) -> anyhow::Result<Location> {
+    if !is_engine_name(text) {
+        return Ok(options::source(text)?);
     }
-    Ok(options::source(text)?)
+    let found = location::find(text, &job.access, &job.context)?;
+    job.console.note("note", format_args!("{text} is in {}", found.place));
+    Ok(found.location)
 }
 
 /// Whether it can only be the name of an image in an engine: a reference, no file, and no format before a colon.
 fn is_engine_name(text: &str) -> bool {
     let is_path = text == "-" || text.starts_with(['/', '.']) || Path::new(text).symlink_metadata().is_ok();
-    let has_format = text.split_once(':').is_some_and(|(prefix, _)| format::by_name(prefix).is_some());
+    let known = |prefix: &str| format::by_name(prefix).is_some() || EngineKind::ALL.iter().any(|kind| kind.name() == prefix);
+    let has_format = text.starts_with("docker://") || text.split_once(':').is_some_and(|(prefix, _)| known(prefix));
     !is_path && !has_format && longshore::reference::Reference::parse(text).is_ok()
 }
 
@@ -60,7 +62,20 @@ mod tests {
         for name in ["app", "app:1", "localhost:5000/team/app:1", "app.tar"] {
             assert!(is_engine_name(name), "{name}");
         }
-        for other in ["-", "./app", "/app", "../app", "docker-archive:app.tar", "oci:app", "src", "No Such File", ""] {
+        for other in [
+            "-",
+            "./app",
+            "/app",
+            "../app",
+            "docker-archive:app.tar",
+            "oci:app",
+            "docker-daemon:app",
+            "containerd:app",
+            "docker://app",
+            "src",
+            "No Such File",
+            "",
+        ] {
             assert!(!is_engine_name(other), "{other}");
         }
     }

@@ -22,7 +22,8 @@ pub(super) fn run(job: Job<'_>, args: &SquashArgs) -> anyhow::Result<()> {
     let suffix = args.squash_tag_suffix.then(|| ".squash".to_owned());
     let mut how = options::convert(&args.convert, names);
     how.squash = Some(Squash { keep: keep(&job, args)?, created, suffix });
-    super::convert(job, &args.convert, &[from], &to, &how)
+    super::convert(job, &args.convert, &[from], &to, &how)?;
+    Ok(())
 }
 
 /// Which layers stay.

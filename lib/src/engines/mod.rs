@@ -26,6 +26,7 @@ pub use program::Program;
 use crate::catalog::{BlobId, Catalog};
 use crate::context::Cancel;
 use crate::error::Result;
+use crate::reference::Reference;
 use crate::sink::{BlobWriter, Committed, Expected, Order, Sealed, Sink, Written};
 use crate::source::Source;
 
@@ -78,8 +79,8 @@ impl Sink for ToEngine {
         self.archive.begin(expected, cancel)
     }
 
-    fn held(&self, blob: usize) -> Option<Written> {
-        self.archive.held(blob)
+    fn held(&self, blob: usize, origin: Option<&Reference>) -> Result<Option<Written>> {
+        self.archive.held(blob, origin)
     }
 
     fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {

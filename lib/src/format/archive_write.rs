@@ -24,6 +24,7 @@ use crate::digest::Digest;
 use crate::error::{Context as _, Error, Result};
 use crate::limits::Limits;
 use crate::pool::lock;
+use crate::reference::Reference;
 use crate::sink::{BlobWriter, Committed, Expected, ExpectedBlob, Order, Sealed, Sink, Written};
 use crate::spool;
 use crate::tar::{END, Header, HeaderFormat, padding};
@@ -62,8 +63,8 @@ pub trait Layouter: Send + Sync + fmt::Debug {
     /// When a member cannot be made.
     fn before(&mut self, expected: &Expected) -> Result<Vec<Member>>;
 
-    /// Which blobs the receiver has already; they have no members.
-    fn held(&self, expected: &Expected) -> Vec<Option<Written>> {
+    /// Which layers the receiver has already; they have no members.
+    fn unpacked(&self, expected: &Expected) -> Vec<Option<Written>> {
         vec![None; expected.blobs.len()]
     }
 
@@ -336,7 +337,7 @@ impl Sink for ArchiveSink {
                 Body::Bytes(_) | Body::Empty => {}
             }
         }
-        self.held = self.layouter.held(&expected);
+        self.held = self.layouter.unpacked(&expected);
         order.extend((0..self.held.len()).filter(|blob| self.held[*blob].is_some()));
         let placed = |(blob, place): (usize, &usize)| *place != usize::MAX || self.held[blob].is_some();
         if let Some(blob) = self.places.iter().enumerate().position(|place| !placed(place)) {
@@ -351,8 +352,8 @@ impl Sink for ArchiveSink {
         Ok(order)
     }
 
-    fn held(&self, blob: usize) -> Option<Written> {
-        self.held.get(blob).cloned().flatten()
+    fn held(&self, blob: usize, _origin: Option<&Reference>) -> Result<Option<Written>> {
+        Ok(self.held.get(blob).cloned().flatten())
     }
 
     fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {

@@ -370,8 +370,8 @@ impl Planner<'_> {
                 .as_deref()
                 .and_then(ManifestKind::from_media_type)
                 .is_some_and(|kind| kind.family() == LayerFamily::Docker);
-            let copied = |layer: &PlannedLayer| layer.blob.is_none_or(|blob| self.plan.blobs[blob].action == LayerPlan::Copy);
-            if docker && !image.retyped && accepts.manifests == ManifestTypes::Oci && image.layers.iter().all(copied) {
+            let stays = image.layers.iter().all(|layer| stays_listed(&self.plan, layer));
+            if docker && !image.retyped && accepts.manifests == ManifestTypes::Oci && stays {
                 notes.push(format!("{shown}: its manifest stays Docker's, so that its digest survives; umoci, and skopeo when asked by name, look for OCI's only"));
             }
             let of_layers: BTreeSet<_> = manifest.layers.iter().flat_map(|layer| layer.annotations.keys()).collect();
@@ -446,15 +446,21 @@ fn changes_subject(plan: &Plan, node: &PlannedNode, subjects: &HashSet<Digest>) 
     own || matches!(node, PlannedNode::Index { nodes, .. } if nodes.iter().any(|node| changes_subject(plan, node, subjects)))
 }
 
+/// Whether a layer is written as its manifest lists it. What a store has unpacked is listed as it was pulled.
+fn stays_listed(plan: &Plan, layer: &PlannedLayer) -> bool {
+    let listed = layer.descriptor.as_ref().map(|listed| listed.digest);
+    let another = listed.zip(layer.stored).is_some_and(|(listed, stored)| listed != stored && listed.algorithm() == stored.algorithm());
+    !another && layer.blob.is_none_or(|blob| plan.blobs[blob].action == LayerPlan::Copy)
+}
+
 /// Whether a run gives a node another digest.
 fn changes(plan: &Plan, node: &PlannedNode) -> bool {
     match node {
         PlannedNode::Artifact { .. } => false,
         PlannedNode::Image { image, .. } => {
             let image = &plan.images[*image];
-            let copied = |blob: usize| plan.blobs[blob].action == LayerPlan::Copy;
             let edited = image.manifest.as_ref().is_some_and(|(_, raw)| raw.config.digest != *image.config.digest());
-            edited || image.layers.iter().filter_map(|layer| layer.blob).any(|blob| !copied(blob))
+            edited || image.layers.iter().any(|layer| !stays_listed(plan, layer))
         }
         PlannedNode::Index { raw, nodes, .. } => nodes.len() != raw.manifests.len() || nodes.iter().any(|node| changes(plan, node)),
     }

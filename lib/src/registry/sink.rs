@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::pool::lock;
 use crate::reference::Reference;
 use crate::sink::{
-    Accepts, BlobWriter, Committed, DefaultCompress, Expected, ManifestTypes, Names, Order, Sealed, SealedRoot, Sink, Written,
+    Accepts, BlobWriter, Committed, DefaultCompress, Expected, ExpectedBlob, ManifestTypes, Names, Order, Sealed, SealedRoot, Sink, Written,
 };
 
 /// How often a blob is begun anew that the registry lost.
@@ -48,7 +48,7 @@ pub(crate) struct RegistrySink {
     reference: Reference,
     parallel: usize,
     limits: Limits,
-    expected: Vec<Known>,
+    expected: Vec<ExpectedBlob>,
     /// Uploads that a registry began where it was asked to mount, by blob.
     begun: Mutex<HashMap<usize, Url>>,
     /// How often a blob was lost.
@@ -75,9 +75,9 @@ impl RegistrySink {
     }
 
     /// Asks for what is known before it is sent: the registry may have it here, or in the repository that it comes from.
-    fn look_for(&self, blob: Option<usize>, known: &Known, origin: Option<&Reference>) -> Result<Option<Written>> {
-        let (Some(digest), Some(size)) = (known.digest, known.size) else { return Ok(None) };
-        let here = || Some(Written { digest, size, diff_id: known.diff_id, compression: Compression::None });
+    fn look_for(&self, blob: Option<usize>, expected: &ExpectedBlob, origin: Option<&Reference>) -> Result<Option<Written>> {
+        let (Some(digest), Some(size)) = (expected.known.digest, expected.known.size) else { return Ok(None) };
+        let here = || Some(Written::expected(size, digest, expected));
         if self.uploads.has(&digest, size)? {
             return Ok(here());
         }
@@ -95,6 +95,7 @@ impl RegistrySink {
     /// Puts a config where the registry lacks it.
     fn put_config(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
         let known = Known { digest: Some(*digest), size: Some(bytes.len() as u64), diff_id: None };
+        let known = ExpectedBlob { known, ..ExpectedBlob::default() };
         let origin = lock(&self.origin).clone();
         match self.look_for(None, &known, origin.as_ref())? {
             Some(_) => Ok(()),
@@ -165,15 +166,15 @@ impl Sink for RegistrySink {
     }
 
     fn held(&self, blob: usize, origin: Option<&Reference>) -> Result<Option<Written>> {
-        let Some(known) = self.expected.get(blob) else { return Ok(None) };
+        let Some(expected) = self.expected.get(blob) else { return Ok(None) };
         if let Some(origin) = origin {
             *lock(&self.origin) = Some(origin.clone());
         }
-        self.look_for(Some(blob), known, origin)
+        self.look_for(Some(blob), expected, origin)
     }
 
     fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {
-        let way = match self.expected.get(blob).map(|known| (known.digest, known.size)) {
+        let way = match self.expected.get(blob).map(|blob| (blob.known.digest, blob.known.size)) {
             Some((Some(digest), Some(size))) if size > CHUNK as u64 => {
                 Way::Stream(Stream::new(&self.uploads, lock(&self.begun).remove(&blob), digest, size))
             }

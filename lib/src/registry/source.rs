@@ -152,7 +152,7 @@ impl RegistrySource {
     fn keep_one(&self, blob: BlobId, ctx: &Context) -> Result<()> {
         let Blob { known, place, .. } = self.catalog.blob(blob);
         let file = Arc::new(spool::anonymous(&self.spool_dir)?);
-        let mut from = Copying { from: self.download(blob, 0)?, to: &file, dir: &self.spool_dir, size: 0 };
+        let mut from = Copying { from: self.download(&self.client, blob, 0)?, to: &file, dir: &self.spool_dir, size: 0 };
         let algorithm = known.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let found = ctx.digest(&mut from, algorithm).context(|| place.clone())?;
         let size = from.size;

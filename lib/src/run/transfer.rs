@@ -63,14 +63,11 @@ impl Transfer<'_> {
 
     fn attempt(&self) -> Result<(Written, Counts)> {
         let Self { planned, .. } = self;
-        if let Some(written) = self.sink.held(self.task) {
-            return Ok((written, Counts::default()));
+        if let Some(done) = self.held()? {
+            return Ok(done);
         }
         if let LayerPlan::Merge(plan) = &planned.action {
             return self.merge(plan);
-        }
-        if let Some(done) = self.held()? {
-            return Ok(done);
         }
         self.ctx.progress.begin(self.task, &planned.label, planned.known.size);
         let stored = Stored::open(self.source, planned.blob, planned.known.clone(), self.task, self.ctx, self.cancel)?;
@@ -90,15 +87,13 @@ impl Transfer<'_> {
         Ok((written, counts))
     }
 
-    /// What the destination has of a blob that does not change.
+    /// What the destination has already.
     fn held(&self) -> Result<Option<(Written, Counts)>> {
-        if self.planned.action != LayerPlan::Copy || self.planned.known.digest.is_none() {
-            return Ok(None);
-        }
-        let held = self.sink.held(self.task, self.source.repository(self.planned.blob))?;
+        let origin = if self.planned.action == LayerPlan::Copy { self.source.repository(self.planned.blob) } else { None };
+        let held = self.sink.held(self.task, origin)?;
         Ok(held.map(|held| {
             let counts = Counts { held: 1, bytes_held: held.size, ..Counts::default() };
-            (self.written(held.digest, held.size, self.planned.compression), counts)
+            (held, counts)
         }))
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Incremental {
 
 impl Layouter for Incremental {
     fn before(&mut self, expected: &Expected) -> Result<Vec<Member>> {
-        let held = self.held(expected);
+        let held = self.unpacked(expected);
         let mut members = blob_members(expected);
         members.retain(|member| !matches!(member.body, Body::Blob(blob, _) if held[blob].is_some()));
         Ok(members)
@@ -37,7 +37,7 @@ impl Layouter for Incremental {
 
     /// A blob is held where the engine has all layers that it is, each upon those below it. Of a layer that is yet to be made nobody knows the
     /// diff ID, and so of none above it the chain.
-    fn held(&self, expected: &Expected) -> Vec<Option<Written>> {
+    fn unpacked(&self, expected: &Expected) -> Vec<Option<Written>> {
         let mut uses = vec![(0, 0); expected.blobs.len()];
         for image in &expected.images {
             let diff_id = |blob: usize| expected.blobs[blob].known.diff_id;
