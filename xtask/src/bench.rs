@@ -324,6 +324,7 @@ mod tests {
             assert!(ROWS[..at].iter().all(|other| other.name != row.name), "{} is there twice", row.name);
         }
         let peers: Vec<String> = ROWS.iter().map(Row::peer).collect();
-        assert_eq!(peers, ["skopeo", "skopeo", "skopeo", "docker-squash", "umoci", "2 cp + openssl"]);
+        let files = ["skopeo", "skopeo", "skopeo", "docker-squash", "umoci", "2 cp + openssl"];
+        assert_eq!(peers, [&files[..], &["skopeo", "skopeo", "skopeo", "docker", "podman", "podman"]].concat());
     }
 }
