@@ -132,7 +132,7 @@ impl Location {
     /// Parses a source. A path without a format is detected when it is opened.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the format is unknown.
+    /// [`ErrorKind::Unsupported`] when the format is unknown.
     pub fn parse_source(text: &str) -> Result<Self> {
         match parse_remote(text)? {
             Some(remote) => Ok(remote),
@@ -143,7 +143,7 @@ impl Location {
     /// Parses a destination: `-` and bare paths are docker-archives, unless a folder is there or the name ends in `/`: then an OCI layout.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the format is unknown.
+    /// [`ErrorKind::Unsupported`] when the format is unknown.
     pub fn parse_destination(text: &str) -> Result<Self> {
         match parse_remote(text)? {
             Some(Self::Registry(reference)) if reference.tag().is_some() && reference.digest().is_some() => {
@@ -282,7 +282,7 @@ pub fn open(location: &Location, options: &OpenOptions, ctx: &Context) -> Result
 /// Begins an output at a destination. Nothing is visible until it is committed.
 ///
 /// # Errors
-/// [`ErrorKind::Exists`](crate::ErrorKind::Exists) when something is there that may not be replaced, or what the system says.
+/// [`ErrorKind::Exists`] when something is there that may not be replaced, or what the system says.
 pub fn create(location: &Location, options: &WriteOptions, replace: bool, access: &Access, ctx: &Context) -> Result<Box<dyn Sink>> {
     match location {
         Location::File(file) => format::create(file, options, replace, ctx),
