@@ -377,29 +377,31 @@ pub fn find(name: &str, access: &Access, ctx: &Context) -> Result<Found> {
     }
     // In containerd, names are full.
     let full = Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.with_default_tag().full());
-    let storage = (!daemon_answers).then(|| stores::docker_storage_names(&engines.docker_storage, ctx));
-    let listed = [
-        (EngineKind::DockerStorage, storage, engines.docker_storage.root.display().to_string()),
-        (
-            EngineKind::ContainersStorage,
-            Some(stores::containers_storage_names(&engines.containers_storage, ctx)),
-            engines.containers_storage.graph_root.display().to_string(),
-        ),
-        (
-            EngineKind::Containerd,
-            Some(stores::containerd_names(&engines.containerd, ctx)),
-            format!("{}, namespace {}", engines.containerd.root.display(), engines.containerd.namespace),
-        ),
-    ];
-    for (kind, known, place) in listed {
+    for kind in EngineKind::ALL {
+        let (known, place) = match kind {
+            // Its daemon has said what there is.
+            EngineKind::DockerStorage if daemon_answers => continue,
+            EngineKind::DockerDaemon => continue,
+            EngineKind::DockerStorage => {
+                let store = &engines.docker_storage;
+                (stores::docker_storage_names(store, ctx), store.root.display().to_string())
+            }
+            EngineKind::ContainersStorage => {
+                let store = &engines.containers_storage;
+                (stores::containers_storage_names(store, ctx), store.graph_root.display().to_string())
+            }
+            EngineKind::Containerd => {
+                let store = &engines.containerd;
+                (stores::containerd_names(store, ctx), format!("{}, namespace {}", store.root.display(), store.namespace))
+            }
+        };
         let place = format!("{} ({place})", kind.name());
         match known {
-            None => {}
-            Some(Err(error)) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             // There is none, or it is not for us.
-            Some(Err(error)) if matches!(error.kind(), ErrorKind::NotFound) => {}
-            Some(Err(error)) => looked.push(format!("{place}, which cannot be read: {error}")),
-            Some(Ok(known)) => {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {}
+            Err(error) => looked.push(format!("{place}, which cannot be read: {error}")),
+            Ok(known) => {
                 let options = OpenOptions { access: access.clone(), ..OpenOptions::default() };
                 let candidates = if full == name { vec![name] } else { vec![name, full.as_str()] };
                 for candidate in candidates {
