@@ -26,6 +26,7 @@ use ureq::http::header::{CONTENT_LENGTH, HeaderMap};
 use ureq::{Agent, BodyReader, SendBody, http};
 
 pub use proxy::Proxies;
+pub(crate) use proxy::is_local;
 pub use tls::TlsSettings;
 pub use url::{Scheme, Url};
 

@@ -94,8 +94,8 @@ fn unescaped(text: &str) -> Vec<u8> {
     made
 }
 
-/// Whether a host is this machine.
-fn is_local(host: &str) -> bool {
+/// Whether a host is this machine: `localhost`, 127.0.0.0/8 and ::1.
+pub(crate) fn is_local(host: &str) -> bool {
     host == "localhost" || address(host).is_some_and(|address| address.is_loopback())
 }
 

@@ -11,7 +11,6 @@
 
 use std::borrow::Cow;
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use super::retry::{Backoff, asked_to_wait, is_busy};
 use super::{Access, Credential};
 use crate::context::{Cancel, Context};
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::http::{self, Body, Method, Request, Response, Scheme, Url};
+use crate::http::{self, Body, Method, Request, Response, Scheme, Url, is_local};
 use crate::pool::lock;
 use crate::reference::Reference;
 use crate::spec::Object;
@@ -153,10 +152,14 @@ impl Client {
     pub(crate) fn ask(&self, call: &Call<'_>, most: u64) -> Result<Answer> {
         // That it cannot be reached is no answer to this call.
         self.base()?;
+        self.patiently(|| self.once(call).and_then(|(response, url)| read(response, url, most)))
+    }
+
+    /// Does it again while the other side is busy or the connection breaks.
+    fn patiently(&self, attempt: impl Fn() -> Result<Answer>) -> Result<Answer> {
         let mut backoff = self.backoff();
         loop {
-            let tried = self.once(call).and_then(|(response, url)| read(response, url, most));
-            let (error, asked) = match tried {
+            let (error, asked) = match attempt() {
                 Ok(answer) if !is_busy(answer.status()) => return Ok(answer),
                 Ok(answer) => (self.refusal(&answer), asked_to_wait(&answer.head)),
                 Err(error) if error.kind() == ErrorKind::Unavailable => (error, None),
@@ -322,8 +325,7 @@ impl Client {
     fn fetch_token(&self, request: &TokenRequest, base: &Url) -> Result<Vec<u8>> {
         let url = base.join(&request.url)?;
         self.allowed(&url)?;
-        let mut backoff = self.backoff();
-        loop {
+        let answer = self.patiently(|| {
             let mut sent = Request::get(&url);
             if let Some(form) = &request.form {
                 sent = Request::new(Method::Post, &url).header("content-type", "application/x-www-form-urlencoded");
@@ -332,15 +334,9 @@ impl Client {
             if let Some(proof) = &request.authorization {
                 sent = sent.header("authorization", proof.as_str());
             }
-            let (error, asked) = match self.send(sent).and_then(|response| read(response, url.clone(), TOKEN)) {
-                Ok(answer) if answer.status() == 200 => return Ok(answer.bytes),
-                Ok(answer) if is_busy(answer.status()) => (self.refusal(&answer), asked_to_wait(&answer.head)),
-                Err(error) if error.kind() == ErrorKind::Unavailable => (error, None),
-                Ok(answer) => return Err(self.refusal(&answer)),
-                Err(error) => return Err(error),
-            };
-            backoff.wait(error, asked)?;
-        }
+            self.send(sent).and_then(|response| read(response, url.clone(), TOKEN))
+        })?;
+        if answer.status() == 200 { Ok(answer.bytes) } else { Err(self.refusal(&answer)) }
     }
 
     /// Learns from an answer of 401 how to ask, and says whether asking again makes sense.
@@ -477,12 +473,6 @@ fn message(body: &[u8]) -> Option<String> {
     }
     let plain = std::str::from_utf8(body).ok().filter(|text| !text.trim_start().starts_with('<'))?;
     shown(plain)
-}
-
-/// Whether a host is this machine, to which engines speak without TLS too: `localhost` and 127.0.0.0/8, and ::1.
-pub(crate) fn is_local(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
