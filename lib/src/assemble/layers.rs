@@ -159,11 +159,6 @@ impl LayerFiles {
         self.ids[layer].as_ref()
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     fn refuse_one_id_for_two(&self) -> Result<()> {
         let mut known = HashMap::new();
         for (id, blob) in self.ids.iter().zip(&self.catalog.blobs).filter_map(|(id, blob)| Some((id.as_ref()?, blob))) {

@@ -10,9 +10,6 @@ mod layers;
 mod legacy;
 mod value;
 
-use std::fs::File;
-use std::io::Read;
-use std::ops::Range;
 use std::sync::Arc;
 
 pub use change::{Added, ConfigChange};
@@ -22,13 +19,11 @@ pub use value::{NO_TIME, Stamps, expand, pair, port, time, words};
 
 use choose::{chosen, like, one_image};
 
-use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Layer, Lineage, Node, Root};
-use crate::context::Cancel;
+use crate::catalog::{BlobId, Catalog, Content, Image, Layer, Lineage, Node, Root};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, Result};
 use crate::limits::Limits;
-use crate::reference::Reference;
-use crate::source::Source;
+use crate::source::{Composed, Source};
 use crate::spec::{Config, Descriptor, JsonLimits, Manifest, Object, Platform, Raw};
 
 /// How images are chosen and made.
@@ -49,34 +44,31 @@ pub struct Options {
 ///
 /// # Errors
 /// When the base holds several images, or a config is malformed.
-pub fn assemble(base: Option<Arc<dyn Source>>, layers: LayerFiles, change: &ConfigChange, options: &Options) -> Result<Arc<dyn Source>> {
-    let added = layers.added();
-    let layers = Arc::new(layers);
+pub fn assemble(base: Option<Arc<dyn Source>>, files: LayerFiles, change: &ConfigChange, options: &Options) -> Result<Arc<dyn Source>> {
+    let added = files.added();
+    let files = Arc::new(files);
     let mut made = Composed::default();
+    let mut layers = Vec::new();
     let (config, lineage) = match &base {
         None => (change.create(&options.host, &added)?, Lineage::default()),
         Some(base) => {
             let image = one_image(base.as_ref(), options.platforms.first(), options)?;
             made.take_warnings(base.as_ref());
-            let layers = image.layers.clone();
-            made.add_layers(base, layers);
+            layers = made.take_layers(base, &image.layers);
             (change.extend(image.config.bytes(), &added)?, lineage_of(image))
         }
     };
-    let lower = made.layers.len();
+    let lower = layers.len();
     made.catalog.warnings.extend(change.history_left_out(lower, &added)?);
-    let as_source: Arc<dyn Source> = Arc::<LayerFiles>::clone(&layers);
-    made.add_layers(&as_source, Vec::new());
-    for (at, added) in added.iter().enumerate().filter(|(_, added)| !added.empty) {
-        let layer = Layer { diff_id: added.diff_id, blob: Some(BlobId(at)), descriptor: None, missing: None };
-        made.add_layers(&as_source, vec![layer]);
-    }
-    let own = (0..layers.len()).filter(|at| !added[*at].empty).map(|at| layers.id(at).cloned());
-    let mut lineage = with_names(lineage, lower, own);
+    let own: Vec<_> = (0..added.len()).filter(|at| !added[*at].empty).collect();
+    let on_top = |at: &usize| Layer { diff_id: added[*at].diff_id, blob: Some(BlobId(*at)), descriptor: None, missing: None };
+    let as_source: Arc<dyn Source> = Arc::<LayerFiles>::clone(&files);
+    layers.extend(made.take_layers(&as_source, &own.iter().map(on_top).collect::<Vec<_>>()));
+    let mut lineage = with_names(lineage, lower, own.iter().map(|at| files.id(*at).cloned()));
     if let Some(legacy) = &options.legacy {
-        lineage.get_or_insert_default().legacy = legacy.of(&made.layers, lower)?;
+        lineage.get_or_insert_default().legacy = legacy.of(&layers, lower)?;
     }
-    Ok(made.finish(self::config(config, options)?, lineage))
+    Ok(alone(made, Image { manifest: None, config: self::config(config, options)?, layers, legacy: None, lineage }))
 }
 
 /// The images of a source with changed configs: all platforms of one image, or the one that is wanted.
@@ -133,8 +125,7 @@ pub fn rebase(
         let (old, base) = bases.map_err(hint)?;
         let image = made.catalog.image(*id).clone();
         refuse_other_base(&image, old).map_err(|error| error.frame(source.describe()))?;
-        made.add_layers(&new, base.layers.clone());
-        let layers = std::mem::take(&mut made.layers);
+        let layers = made.take_layers(&new, &base.layers);
         made.catalog.images[id.0] = rebased(image, old, base, layers, new.catalog(), change, options)?;
     }
     Ok(Arc::new(made))
@@ -256,101 +247,9 @@ fn restate_platform(node: &mut Node, images: &[Image]) -> Result<()> {
     Ok(())
 }
 
-/// A catalog of its own over the bytes of other sources.
-#[derive(Default)]
-struct Composed {
-    sources: Vec<Arc<dyn Source>>,
-    /// Which source each blob comes from, and its number there.
-    origins: Vec<(usize, BlobId)>,
-    /// The layers so far.
-    layers: Vec<Layer>,
-    catalog: Catalog,
-}
-
-impl Composed {
-    /// What another source holds.
-    fn over(source: &Arc<dyn Source>) -> Self {
-        let catalog = source.catalog().clone();
-        let origins = (0..catalog.blobs.len()).map(|blob| (0, BlobId(blob))).collect();
-        Self { sources: vec![Arc::clone(source)], origins, layers: Vec::new(), catalog }
-    }
-
-    /// Adds layers of a source.
-    fn add_layers(&mut self, source: &Arc<dyn Source>, layers: Vec<Layer>) {
-        let at = self.sources.iter().position(|known| Arc::ptr_eq(known, source)).unwrap_or_else(|| {
-            self.sources.push(Arc::clone(source));
-            self.sources.len() - 1
-        });
-        for mut layer in layers {
-            layer.blob = layer.blob.map(|blob| {
-                let known: Blob = source.catalog().blob(blob).clone();
-                self.origins.push((at, blob));
-                self.catalog.add_blob(known)
-            });
-            self.layers.push(layer);
-        }
-    }
-
-    fn take_warnings(&mut self, source: &dyn Source) {
-        self.catalog.warnings.extend(source.catalog().warnings.iter().cloned());
-    }
-
-    /// The source of one new image, without a name.
-    fn finish(mut self, config: Raw<Config>, lineage: Option<Lineage>) -> Arc<dyn Source> {
-        let layers = std::mem::take(&mut self.layers);
-        let id = self.catalog.add_image(Image { manifest: None, config, layers, legacy: None, lineage });
-        self.catalog.roots = vec![Root { name: None, node: Node { descriptor: None, content: Content::Image(id) } }];
-        Arc::new(self)
-    }
-
-    fn locate(&self, blob: BlobId) -> (&dyn Source, BlobId) {
-        let (source, blob) = self.origins[blob.0];
-        (self.sources[source].as_ref(), blob)
-    }
-}
-
-impl Source for Composed {
-    fn catalog(&self) -> &Catalog {
-        &self.catalog
-    }
-
-    fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
-        let (source, blob) = self.locate(blob);
-        source.open(blob, from)
-    }
-
-    fn open_until(&self, blob: BlobId, cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
-        let (source, blob) = self.locate(blob);
-        source.open_until(blob, cancel)
-    }
-
-    fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {
-        let (source, blob) = self.locate(blob);
-        source.file(blob)
-    }
-
-    fn repository(&self, blob: BlobId) -> Option<&Reference> {
-        let (source, blob) = self.locate(blob);
-        source.repository(blob)
-    }
-
-    fn keep(&self, blobs: &[BlobId], ctx: &crate::context::Context) -> Result<()> {
-        self.sources.iter().try_for_each(|source| {
-            let located = blobs.iter().map(|blob| self.locate(*blob));
-            let own: Vec<_> = located.filter(|(found, _)| std::ptr::addr_eq(*found, source.as_ref())).map(|(_, blob)| blob).collect();
-            source.keep(&own, ctx)
-        })
-    }
-
-    fn parallel(&self) -> usize {
-        self.sources.iter().map(|source| source.parallel()).max().unwrap_or(0)
-    }
-
-    fn describe(&self) -> String {
-        self.sources.iter().map(|source| source.describe()).collect::<Vec<_>>().join(" + ")
-    }
-
-    fn spooled(&self) -> u64 {
-        self.sources.iter().map(|source| source.spooled()).sum()
-    }
+/// The source of one new image, without a name.
+fn alone(mut made: Composed, image: Image) -> Arc<dyn Source> {
+    let id = made.catalog.add_image(image);
+    made.catalog.roots = vec![Root { name: None, node: Node { descriptor: None, content: Content::Image(id) } }];
+    Arc::new(made)
 }

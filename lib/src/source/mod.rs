@@ -1,12 +1,16 @@
 //! Where images are read from.
 
-use std::collections::HashMap;
+mod composed;
+
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::catalog::{BlobId, Catalog, Content, ImageId, Node, Root, best, list};
+pub(crate) use composed::Composed;
+pub use composed::join;
+
+use crate::catalog::{BlobId, Catalog, ImageId, best, list};
 use crate::context::{Cancel, Context};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -139,125 +143,4 @@ pub fn one_image(source: &dyn Source, wanted: Option<&Platform>, host: &Platform
 
 pub(crate) fn absent<'a>(wanted: &Platform, known: impl Iterator<Item = &'a Platform>) -> Error {
     Error::not_found(format_args!("there is no image for {wanted}")).hint(format_args!("there are {}", list(known)))
-}
-
-/// Several sources as one: all their images, in order. A single source is left as it is.
-pub fn join(mut sources: Vec<Arc<dyn Source>>) -> Arc<dyn Source> {
-    if sources.len() == 1 {
-        return sources.remove(0);
-    }
-    let mut catalog = Catalog::default();
-    let mut starts = Vec::new();
-    for source in &sources {
-        starts.push(catalog.blobs.len());
-        append(&mut catalog, source.catalog());
-        if let Some(index) = source.catalog().index.as_ref().filter(|index| !index.annotations.is_empty()) {
-            let keys: Vec<_> = index.annotations.keys().map(|key| key.escape_debug().to_string()).collect();
-            let (keys, place) = (keys.join(", "), source.describe());
-            catalog.warnings.push(format!("annotations of the layout {place} ({keys}) are left out, since it is joined with others"));
-        }
-    }
-    find_missing(&mut catalog);
-    Arc::new(Joined { sources, starts, catalog })
-}
-
-struct Joined {
-    sources: Vec<Arc<dyn Source>>,
-    /// The first blob of each source.
-    starts: Vec<usize>,
-    catalog: Catalog,
-}
-
-impl Joined {
-    fn locate(&self, blob: BlobId) -> (&dyn Source, BlobId) {
-        let at = self.starts.partition_point(|start| *start <= blob.0) - 1;
-        (self.sources[at].as_ref(), BlobId(blob.0 - self.starts[at]))
-    }
-}
-
-fn append(all: &mut Catalog, one: &Catalog) {
-    let (blobs, images) = (all.blobs.len(), all.images.len());
-    all.blobs.extend(one.blobs.iter().cloned());
-    all.images.extend(one.images.iter().cloned().map(|mut image| {
-        for layer in &mut image.layers {
-            layer.blob = layer.blob.map(|blob| BlobId(blob.0 + blobs));
-        }
-        image
-    }));
-    all.roots.extend(one.roots.iter().map(|root| Root { name: root.name.clone(), node: moved(&root.node, blobs, images) }));
-    all.warnings.extend(one.warnings.iter().cloned());
-    all.findings.extend(one.findings.iter().cloned());
-}
-
-/// Takes layers that one source lacks from another.
-fn find_missing(catalog: &mut Catalog) {
-    let held = catalog.images.iter().flat_map(|image| &image.layers).filter_map(|layer| Some((layer.diff_id, layer.blob?)));
-    let held: HashMap<_, _> = held.collect();
-    for layer in catalog.images.iter_mut().flat_map(|image| &mut image.layers).filter(|layer| layer.missing.is_some()) {
-        layer.blob = held.get(&layer.diff_id).copied();
-        if layer.blob.is_some() {
-            layer.missing = None;
-        }
-    }
-}
-
-/// A copy of a node whose blobs and images are numbered further on.
-fn moved(node: &Node, blobs: usize, images: usize) -> Node {
-    let content = match &node.content {
-        Content::Image(id) => Content::Image(ImageId(id.0 + images)),
-        Content::Index { raw, nodes } => {
-            Content::Index { raw: raw.clone(), nodes: nodes.iter().map(|node| moved(node, blobs, images)).collect() }
-        }
-        Content::Artifact { manifest, blobs: own } => {
-            Content::Artifact { manifest: manifest.clone(), blobs: own.iter().map(|blob| BlobId(blob.0 + blobs)).collect() }
-        }
-        Content::Unread => Content::Unread,
-    };
-    Node { descriptor: node.descriptor.clone(), content }
-}
-
-impl Source for Joined {
-    fn catalog(&self) -> &Catalog {
-        &self.catalog
-    }
-
-    fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
-        let (source, blob) = self.locate(blob);
-        source.open(blob, from)
-    }
-
-    fn open_until(&self, blob: BlobId, cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
-        let (source, blob) = self.locate(blob);
-        source.open_until(blob, cancel)
-    }
-
-    fn file(&self, blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {
-        let (source, blob) = self.locate(blob);
-        source.file(blob)
-    }
-
-    fn repository(&self, blob: BlobId) -> Option<&Reference> {
-        let (source, blob) = self.locate(blob);
-        source.repository(blob)
-    }
-
-    fn keep(&self, blobs: &[BlobId], ctx: &Context) -> Result<()> {
-        self.sources.iter().try_for_each(|source| {
-            let located = blobs.iter().map(|blob| self.locate(*blob));
-            let own: Vec<_> = located.filter(|(found, _)| std::ptr::addr_eq(*found, source.as_ref())).map(|(_, blob)| blob).collect();
-            source.keep(&own, ctx)
-        })
-    }
-
-    fn parallel(&self) -> usize {
-        self.sources.iter().map(|source| source.parallel()).max().unwrap_or(0)
-    }
-
-    fn describe(&self) -> String {
-        self.sources.iter().map(|source| source.describe()).collect::<Vec<_>>().join(" + ")
-    }
-
-    fn spooled(&self) -> u64 {
-        self.sources.iter().map(|source| source.spooled()).sum()
-    }
 }
