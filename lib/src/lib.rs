@@ -35,6 +35,7 @@ pub mod layer;
 pub mod limits;
 pub mod location;
 pub mod look;
+mod near;
 pub mod plan;
 pub mod pool;
 pub mod reference;

@@ -11,6 +11,7 @@ use crate::engines::docker::{DockerSettings, docker};
 use crate::engines::podman::{PodmanSettings, podman};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, FileLocation, WriteOptions};
+use crate::near;
 use crate::reference::Reference;
 use crate::registry;
 use crate::sink::{Accepts, Sink};
@@ -418,7 +419,7 @@ pub fn find(name: &str, access: &Access, ctx: &Context) -> Result<Found> {
         }
     }
     let error = Error::not_found(format_args!("there is no image {}", name.escape_debug()));
-    let near = stores::near(name, names.iter().map(String::as_str));
+    let near = near::names(name, names.iter().map(String::as_str));
     Err(match (looked.is_empty(), near.is_empty()) {
         (true, _) => error.hint("there is no engine on this machine; name an archive or directory, or docker://NAME for a registry"),
         (false, true) => error.hint(format_args!("looked in {}", looked.join(", "))),

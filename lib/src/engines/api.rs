@@ -15,6 +15,7 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::format::{self, WriteOptions};
 use crate::http::{Client, Request, Response, Settings, TlsSettings, Url};
+use crate::near;
 use crate::reference::Reference;
 use crate::sink::{Accepts, Sink};
 use crate::source::Source;
@@ -35,8 +36,6 @@ const JSON: u64 = 64 << 20;
 const MESSAGE: u64 = 64 << 10;
 /// How many images are asked for their layers. Those that are left out are sent whole.
 const ASKED: usize = 1000;
-/// How many names are offered where one is wrong.
-const OFFERED: usize = 5;
 
 /// An engine that speaks docker's API.
 #[derive(Debug, Clone)]
@@ -154,7 +153,10 @@ impl Engine {
     pub fn open(&self, wanted: &str, opening: &Opening<'_>, spool_dir: Option<&Path>) -> Result<Arc<dyn Source>> {
         let label = format!("{}:{wanted}", self.name);
         let open = || {
-            let image = self.inspect(wanted)?;
+            let image = self.inspect(wanted).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => self.missing(wanted),
+                _ => error,
+            })?;
             let response = self.get(&self.client, &format!("/images/get?names={}", escape(&image.saved_as(wanted), false)))?;
             let archive = keep(response.body, &label, spool_dir.unwrap_or(&opening.ctx.temp), opening.ctx)?;
             // There is nothing else in it.
@@ -180,16 +182,16 @@ impl Engine {
 
     fn inspect(&self, wanted: &str) -> Result<Inspected> {
         let image = wanted.strip_prefix('@').unwrap_or(wanted);
-        let answer = self.json(&format!("/images/{}/json", escape(image, true)));
-        match answer {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let near = near(wanted, self.names().unwrap_or_default());
-                // Docker says it twice in one message.
-                let error = Error::not_found(format_args!("there is no image {}", image.escape_debug()));
-                Err(if near.is_empty() { error } else { error.hint(format_args!("there are {}", near.join(", "))) })
-            }
-            answer => answer,
-        }
+        self.json(&format!("/images/{}/json", escape(image, true)))
+    }
+
+    /// Says that an image is not there, and which could be meant.
+    fn missing(&self, wanted: &str) -> Error {
+        // Docker says it twice in one message.
+        let error = Error::not_found(format_args!("there is no image {}", wanted.trim_start_matches('@').escape_debug()));
+        let names = self.names().unwrap_or_default();
+        let near = near::names(wanted, names.iter().map(String::as_str));
+        if near.is_empty() { error } else { error.hint(format_args!("there are {}", near.join(", "))) }
     }
 
     /// The chains of layers that the engine has, where it can be given an archive without them: `None` where it cannot.
@@ -303,46 +305,9 @@ fn escape(name: &str, slashes: bool) -> String {
     made
 }
 
-/// Those of `names` that could have been meant: of the same repository, or called alike.
-fn near(wanted: &str, names: Vec<String>) -> Vec<String> {
-    let last = |name: &str| {
-        let name = name.split('@').next().unwrap_or(name);
-        let name = name.rsplit('/').next().unwrap_or(name);
-        name.split(':').next().unwrap_or(name).to_ascii_lowercase()
-    };
-    let wanted = last(wanted);
-    let alike = |name: &String| {
-        let name = last(name);
-        name.contains(&wanted) || wanted.contains(&name) || distance(&name, &wanted) <= 1 + wanted.len() / 4
-    };
-    names.into_iter().filter(alike).take(OFFERED).collect()
-}
-
-/// How many letters must change to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate().take(256) {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let cost = (corner + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            corner = std::mem::replace(&mut row[j + 1], cost);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn near_names() {
-        let names = || ["kitchen:1", "localhost/kitchen:2", "kitten:1", "garage:1", "example.com/a/b:c"].map(str::to_owned).to_vec();
-        assert_eq!(near("kitchen:3", names()), ["kitchen:1", "localhost/kitchen:2", "kitten:1"]);
-        assert_eq!(near("kichten", names()), ["kitchen:1", "localhost/kitchen:2", "kitten:1"]);
-        assert_eq!(near("x/y/garag:1", names()), ["garage:1"]);
-        assert!(near("zzzzzzzz", names()).is_empty());
-    }
 
     #[test]
     fn names_in_addresses() {

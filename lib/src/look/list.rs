@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::error::{Context as _, Error, Result};
 use crate::layer::merge::Change;
 use crate::layer::tree::EntryId;
+use crate::near::distance;
 use crate::plan::{MergeInput, MergePlan};
 use crate::run::layers::{Fate, Layers};
 use crate::source::Source;
@@ -166,24 +167,6 @@ impl Listing {
         let names: Vec<_> = near.iter().map(|(_, name)| escape_bytes(&[directory, slash, name].concat())).collect();
         error.hint(format_args!("there is {}", names.join(", ")))
     }
-}
-
-/// In how many places two names differ: bytes more, less or other, whatever the case of letters. Long names are far from all others.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    const LONG: usize = 100;
-    if a.len().max(b.len()) > LONG {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let other = diagonal + usize::from(!x.eq_ignore_ascii_case(y));
-            diagonal = row[j + 1];
-            row[j + 1] = other.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use crate::catalog::Name;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::near;
 use crate::reference::Reference;
 
 /// Digits that an ID must have at least: those that engines show.
@@ -164,7 +165,7 @@ fn is_id(text: &str) -> bool {
 fn absent(images: &[Listed], wanted: &str) -> Error {
     let error = Error::not_found(format_args!("there is no image {}", wanted.escape_debug()));
     let all = names(images);
-    let near = near(wanted, all.iter().map(String::as_str));
+    let near = near::names(wanted, all.iter().map(String::as_str));
     if !near.is_empty() {
         return error.hint(format_args!("did you mean {}?", near.join(" or ")));
     }
@@ -173,48 +174,6 @@ fn absent(images: &[Listed], wanted: &str) -> Error {
         more if more > SHOWN => error.hint(format_args!("there are {} and {} more", all[..SHOWN].join(", "), more - SHOWN)),
         _ => error.hint(format_args!("there are {}", all.join(", "))),
     }
-}
-
-/// The names that are most like `wanted`, the nearest first: other tags of its repository, and those a few letters away.
-pub fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    const MOST: usize = 5;
-    // A digest says nothing about what is like it.
-    let wanted = wanted.split_once('@').map_or(wanted, |(name, _)| name);
-    let repository = |text: &str| Reference::parse(text).map_or_else(|_| text.to_owned(), |reference| reference.path().to_owned());
-    let last = |text: &str| text.rsplit('/').next().unwrap_or(text).to_owned();
-    let (wanted_path, wanted_last) = (repository(wanted), last(&repository(wanted)));
-    let mut scored: Vec<(usize, String)> = Vec::new();
-    for name in names.into_iter().filter(|name| name.len() <= 512 && wanted.len() <= 512) {
-        let path = repository(name);
-        let score = if path == wanted_path {
-            0
-        } else if last(&path) == wanted_last {
-            1
-        } else {
-            1 + distance(last(&path).as_bytes(), wanted_last.as_bytes())
-        };
-        if score <= 1 + (wanted_last.len() / 3).clamp(1, 3) {
-            scored.push((score, name.to_owned()));
-        }
-    }
-    scored.sort();
-    scored.dedup_by(|a, b| a.1 == b.1);
-    scored.into_iter().take(MOST).map(|(_, name)| name).collect()
-}
-
-/// How many letters must be added, removed or changed to make one text of the other.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (at, x) in a.iter().enumerate() {
-        let mut corner = at;
-        row[0] = at + 1;
-        for (column, y) in b.iter().enumerate() {
-            let changed = corner + usize::from(x != y);
-            corner = row[column + 1];
-            row[column + 1] = changed.min(corner + 1).min(row[column] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -291,12 +250,5 @@ mod tests {
             assert_eq!(chosen(Some(reference)), expected, "{reference}");
         }
         assert_eq!(chosen(None), "0:kitchen:1,example.com/team/kitchen:latest 1:localhost/pantry:1,pantry:2 3:quay.io/a/cellar:1");
-    }
-
-    #[test]
-    fn distances() {
-        for (a, b, expected) in [("", "", 0), ("", "abc", 3), ("kitchen", "kichen", 1), ("kitten", "sitting", 3), ("abc", "abc", 0)] {
-            assert_eq!((distance(a.as_bytes(), b.as_bytes()), distance(b.as_bytes(), a.as_bytes())), (expected, expected), "{a} {b}");
-        }
     }
 }

@@ -21,7 +21,6 @@ mod storage_conf;
 mod tar_split;
 
 pub use bolt::fuzz_bolt;
-pub use choose::near;
 pub use containerd::{Containerd, containerd_names, open_containerd};
 pub use containers_storage::{ContainersStorage, containers_storage_names, open_containers_storage};
 pub use docker_storage::{DockerStorage, docker_storage_names, open_docker_storage};
