@@ -138,7 +138,7 @@ impl Record {
 /// Reads what the database says of images: their names, brought together by what they lead to.
 fn records(store: &Containerd, ctx: &Context) -> Result<Vec<Record>> {
     let path = database(&store.root);
-    let denied = |error: Error| if error.kind() == ErrorKind::Denied { error.hint("it can be read by root") } else { error };
+    let denied = |error| disk::advise(error, disk::ROOTS);
     let file =
         disk::open(&path).map_err(denied)?.ok_or_else(|| Error::not_found("there is no store of containerd's").frame(path.display()))?;
     let targets = bolt::read(&file, |database| {

@@ -44,6 +44,9 @@ const DRIVERS: [(&str, FolderOf); 2] = [
 /// How often lists are read again that were replaced while they were read.
 const TRIES: usize = 16;
 
+/// What helps whoever may not read a store.
+const DENIED: &str = "files of a rootless store belong to other users: run it in `podman unshare`";
+
 /// Where containers/storage keeps its images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainersStorage {
@@ -106,7 +109,7 @@ pub fn open_containers_storage(store: &ContainersStorage, reference: Option<&str
         let lists = Lists::read(store, opening.ctx)?;
         let listed = lists.listed();
         let chosen = choose(&listed, reference)?;
-        let mut builder = Builder::new(opening);
+        let mut builder = Builder::new(opening, DENIED);
         for Chosen { at, names } in chosen {
             opening.ctx.cancel.poll()?;
             let image = &lists.images[at];
@@ -120,11 +123,8 @@ pub fn open_containers_storage(store: &ContainersStorage, reference: Option<&str
         }
         Ok(builder)
     };
-    let hint = |error: Error| match error.kind() {
-        ErrorKind::Denied => error.hint("files of a rootless store belong to other users: run it in `podman unshare`"),
-        _ => error,
-    };
-    read().context(|| store.describe()).and_then(|builder| builder.finish(store.describe())).map_err(hint)
+    let built = read().context(|| store.describe()).and_then(|builder| builder.finish(store.describe()));
+    built.map_err(|error| disk::advise(error, DENIED))
 }
 
 /// The names of all images of containers/storage.

@@ -9,7 +9,15 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use crate::beneath::LISTABLE;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, ErrorKind, Result};
+
+/// What helps whoever may not read a store of the system.
+pub(super) const ROOTS: &str = "it can be read by root";
+
+/// Tells whoever may not read something what helps.
+pub(super) fn advise(error: Error, denied: &str) -> Error {
+    if error.kind() == ErrorKind::Denied { error.hint(denied) } else { error }
+}
 
 /// Opens a regular file; `None` when nothing is there.
 pub(super) fn open(path: &Path) -> Result<Option<File>> {

@@ -163,9 +163,7 @@ impl Graph {
     /// Those that are there.
     fn all(root: &Path) -> Result<Vec<Self>> {
         // A folder that may not be looked into is said so, rather than that there is nothing.
-        disk::list(&root.join("image"), 100)
-            .map_err(|error| if error.kind() == ErrorKind::Denied { error.hint("it can be read by root") } else { error })
-            .context(|| describe(root))?;
+        disk::list(&root.join("image"), 100).map_err(|error| disk::advise(error, disk::ROOTS)).context(|| describe(root))?;
         let graphs = DRIVERS.iter().map(|(driver, folder)| Self { root: root.to_owned(), driver, folder: *folder });
         Ok(graphs.filter(|graph| graph.path("imagedb/content/sha256").is_dir()).collect())
     }
@@ -178,7 +176,7 @@ impl Graph {
         let read = || -> Result<Builder<'_>> {
             let listed = self.listed(opening.ctx)?;
             let chosen = choose(&listed, reference)?;
-            let mut builder = Builder::new(opening);
+            let mut builder = Builder::new(opening, disk::ROOTS);
             for Chosen { at, names } in chosen {
                 opening.ctx.cancel.poll()?;
                 let added = self.image(&mut builder, &listed[at].id, names).context(|| format!("image {}", listed[at].id));

@@ -48,6 +48,7 @@ pub(super) struct Found {
 /// Images and layers on their way into a catalog.
 pub(super) struct Builder<'a> {
     opening: &'a Opening<'a>,
+    denied: &'static str,
     pub(super) catalog: Catalog,
     places: Vec<Place>,
     blobs: HashMap<DiffId, BlobId>,
@@ -55,8 +56,9 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(opening: &'a Opening<'a>) -> Self {
-        Self { opening, catalog: Catalog::default(), places: Vec::new(), blobs: HashMap::new(), metadata: 0 }
+    /// `denied` is what helps whoever may not read the store.
+    pub(super) fn new(opening: &'a Opening<'a>, denied: &'static str) -> Self {
+        Self { opening, denied, catalog: Catalog::default(), places: Vec::new(), blobs: HashMap::new(), metadata: 0 }
     }
 
     /// How much may be read.
@@ -135,7 +137,7 @@ impl<'a> Builder<'a> {
             blob.known.size = self.opening.tolerate(size, &mut self.catalog.findings)?;
         }
         let limits = DecodeLimits::from(&ctx.limits);
-        Ok(Arc::new(FolderSource { catalog: self.catalog, places: self.places, limits, description }))
+        Ok(Arc::new(FolderSource { catalog: self.catalog, places: self.places, limits, description, denied: self.denied }))
     }
 }
 
@@ -160,6 +162,7 @@ struct FolderSource {
     places: Vec<Place>,
     limits: DecodeLimits,
     description: String,
+    denied: &'static str,
 }
 
 impl Source for FolderSource {
@@ -170,7 +173,7 @@ impl Source for FolderSource {
     fn open(&self, blob: BlobId, from: u64) -> Result<Box<dyn Read + Send>> {
         let place = &self.places[blob.0];
         let folder = Arc::new(Folder::new(disk::folder(&place.folder)?));
-        Ok(Box::new(Rebuilt::new(lines(place, self.limits)?, folder, from, place.folder.display().to_string())))
+        Ok(Box::new(Rebuilt::new(lines(place, self.limits)?, folder, from, place.folder.display().to_string(), self.denied)))
     }
 
     fn file(&self, _blob: BlobId) -> Option<(Arc<File>, Range<u64>)> {

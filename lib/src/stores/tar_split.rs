@@ -23,10 +23,10 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::base64;
+use super::{base64, disk};
 use crate::beneath::Beneath;
 use crate::compress::{Compression, DecodeLimits, decoder};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::tar::{RootPath, escape_bytes};
 
 /// Bytes of one line. Docker wrote all that follows the end of an archive as one, in base64.
@@ -188,6 +188,8 @@ pub(super) struct Rebuilt<C: Contents> {
     skip: u64,
     /// What it is, in front of every error.
     label: String,
+    /// What helps whoever may not read a file.
+    denied: &'static str,
 }
 
 /// Where the next bytes come from.
@@ -201,13 +203,14 @@ enum Now<F> {
         size: u64,
     },
     End,
-    Failed,
+    /// Whoever asks again is told the same.
+    Failed(ErrorKind, String),
 }
 
 impl<C: Contents> Rebuilt<C> {
     /// Begins `from` bytes into the tar.
-    pub(super) fn new(lines: Lines<'static>, contents: C, from: u64, label: String) -> Self {
-        Self { lines, contents, now: Now::Segment(0..0), skip: from, label }
+    pub(super) fn new(lines: Lines<'static>, contents: C, from: u64, label: String, denied: &'static str) -> Self {
+        Self { lines, contents, now: Now::Segment(0..0), skip: from, label, denied }
     }
 
     /// Goes on to the next line that has bytes to give.
@@ -276,7 +279,7 @@ impl<C: Contents> Rebuilt<C> {
                     return Ok(count);
                 }
                 Now::End => return Ok(0),
-                Now::Failed => return Err(Error::invalid("it has failed before")),
+                Now::Failed(kind, message) => return Err(Error::new(*kind, message.clone())),
                 Now::Segment(_) | Now::File { .. } => self.advance()?,
             }
         }
@@ -292,8 +295,8 @@ impl<C: Contents> Read for Rebuilt<C> {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) => {
-                    self.now = Now::Failed;
-                    return Err(error.frame(&self.label).into());
+                    self.now = Now::Failed(error.kind(), error.to_string());
+                    return Err(disk::advise(error.frame(&self.label), self.denied).into());
                 }
             }
         }
@@ -324,7 +327,7 @@ pub fn fuzz_tar_split(data: &[u8]) {
         let reader: Box<dyn Read + Send> = Box::new(Cursor::new(text.to_vec()));
         Lines { reader: BufReader::with_capacity(BUFFER, reader), line: Vec::new(), number: 0 }
     };
-    let rebuilt = |from: u64| Rebuilt::new(lines(), Named(u64::from(*size)), from, "fuzz".to_owned());
+    let rebuilt = |from: u64| Rebuilt::new(lines(), Named(u64::from(*size)), from, "fuzz".to_owned(), "");
     let total = lines().total();
     let mut whole = Vec::new();
     if rebuilt(0).read_to_end(&mut whole).is_err() {
@@ -398,7 +401,7 @@ mod tests {
 
     fn rebuilt(dir: &Path, split: &[u8], from: u64) -> Result<Rebuilt<Arc<Folder>>> {
         let folder = Folder::new(disk::folder(dir)?);
-        Ok(Rebuilt::new(lines(split)?, Arc::new(folder), from, "layer".to_owned()))
+        Ok(Rebuilt::new(lines(split)?, Arc::new(folder), from, "layer".to_owned(), "a hint"))
     }
 
     fn lines(split: &[u8]) -> Result<Lines<'static>> {
@@ -431,6 +434,26 @@ mod tests {
         let mut buf = vec![0; 300_000];
         assert_eq!(rebuilt(dir.path(), &split, 0).unwrap().read(&mut buf).unwrap(), buf.len());
         assert!(read(dir.path(), &pack(b"", Packing::Gzip), 0, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_asks_again_after_a_failure_is_told_the_same() {
+        struct Locked;
+        impl Contents for Locked {
+            type File = Cursor<Vec<u8>>;
+
+            fn open(&self, _name: &[u8]) -> Result<(Self::File, u64)> {
+                Err(Error::io(io::ErrorKind::PermissionDenied.into()))
+            }
+        }
+        let (split, _) = tar_split(&write(&[Member::file("etc/shadow", "secret")]));
+        let mut buf = [0; 4096];
+        let mut reader = Rebuilt::new(lines(&pack(&split, Packing::Gzip)).unwrap(), Locked, 0, "layer".to_owned(), "a hint");
+        for _ in 0..3 {
+            let error = Error::io(reader.read(&mut buf).unwrap_err());
+            assert_eq!(error.to_string(), "layer: file `etc/shadow`: permission denied");
+            assert_eq!((error.kind(), error.hint_text()), (ErrorKind::Denied, Some("a hint")));
+        }
     }
 
     #[test]
@@ -529,7 +552,7 @@ mod tests {
         let (archive, split) = unpacked(dir.path(), &members);
         let folder = Folder { beneath: Beneath::Walk, ..Folder::new(disk::folder(dir.path()).unwrap()) };
         let mut all = Vec::new();
-        Rebuilt::new(lines(&split).unwrap(), Arc::new(folder), 0, "layer".to_owned()).read_to_end(&mut all).unwrap();
+        Rebuilt::new(lines(&split).unwrap(), Arc::new(folder), 0, "layer".to_owned(), "a hint").read_to_end(&mut all).unwrap();
         assert!(all == archive);
     }
 
