@@ -168,13 +168,13 @@ fn move_blobs(
     let as_laid_out = sink.begin(expected, &cancel).context(|| format!("writing {destination}"))?;
 
     let sink = &*sink;
-    let lanes = source.parallel().max(sink.parallel());
+    let lanes = lanes(plan, sink.order(), sized, ctx.pool.threads()).max(source.parallel()).max(sink.parallel());
     let order = order(plan, sink.order(), sized, as_laid_out);
     let next = AtomicUsize::new(0);
     let guessed_wrong = AtomicBool::new(false);
     let results: Vec<Mutex<Option<BlobResult>>> = plan.blobs.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
-        for _ in 0..ctx.pool.threads().max(lanes).min(plan.blobs.len()) {
+        for _ in 0..lanes.min(plan.blobs.len()) {
             scope.spawn(|| {
                 while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let guess = guesses[*at].map(|guess| (guess, &guessed_wrong));
@@ -194,6 +194,13 @@ fn move_blobs(
         return Ok(Moved::GuessedWrong);
     }
     collect(plan, source, results)
+}
+
+/// How many blobs the pool keeps on their way at once. One that is encoded keeps two threads busy by itself, and those behind one whose size is
+/// open would only wait in spools, and be copied while nobody encodes any more.
+fn lanes(plan: &Plan, wanted: Order, sized: bool, threads: usize) -> usize {
+    let encodes = plan.blobs.iter().any(|blob| matches!(blob.action, LayerPlan::Recode(Some(_))));
+    if wanted == Order::AnyIfSized && !sized && encodes { threads.div_ceil(2) } else { threads }
 }
 
 /// The order in which lanes take blobs: the largest first where that is allowed, so that no lane is left alone with one at the end.
@@ -239,7 +246,11 @@ mod tests {
 
     use super::*;
     use crate::catalog::{BlobId, Catalog, Known};
+    use crate::compress::Encoding;
     use crate::digest::{Algorithm, Digester};
+    use crate::format::WriteOptions;
+    use crate::location::Location;
+    use crate::plan::{Compress, ConvertOptions, convert};
     use crate::testing::{app, context, copy, layout, names, put, source};
 
     type Open = Box<dyn Fn() -> Result<Box<dyn Read + Send>> + Send + Sync>;
@@ -325,7 +336,8 @@ mod tests {
     #[test]
     fn what_failed_is_reported_and_not_who_was_cancelled() {
         let dir = tempfile::tempdir().unwrap();
-        let ctx = context(dir.path());
+        // Two lanes also where layers are encoded.
+        let ctx = Context::new(4, dir.path().to_owned());
         let inner = layout(dir.path(), "in", &Layout::of(&[image(&Layer::new("a=1"))]));
         let mut odd = Odd::new(inner)
             .instead(0, || Ok(Box::new(io::repeat(0))))
@@ -396,6 +408,23 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
             assert_eq!(names(dir.path()), ["in"]);
         }
+    }
+
+    #[test]
+    fn layers_that_are_encoded_take_turns_where_two_threads_are_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = layout(dir.path(), "in", &Layout::of(&[image(&Layer::new("a=1"))]));
+        let recode = |compress| {
+            let options = ConvertOptions { compress: Some(compress), ..ConvertOptions::default() };
+            let accepts = Location::parse_destination("oci-archive:out").unwrap().accepts(&WriteOptions::default()).unwrap();
+            convert(inner.catalog(), &accepts, &options).unwrap()
+        };
+        let encoded = recode(Compress::Encode { encoding: Encoding::default(), always: true });
+        let copied = recode(Compress::Keep);
+        let lanes = |plan, sized| [1, 2, 3, 8].map(|threads| lanes(plan, Order::AnyIfSized, sized, threads));
+        assert_eq!((lanes(&encoded, false), lanes(&copied, false)), ([1, 1, 2, 4], [1, 2, 3, 8]));
+        assert_eq!(self::lanes(&encoded, Order::Any, false, 2), 2, "files of their own wait for nobody");
+        assert_eq!(self::lanes(&encoded, Order::InTurn, false, 2), 2, "one goes out while the next is encoded");
     }
 
     #[test]
