@@ -47,12 +47,15 @@ impl<'a> Summary<'a> {
         let platforms: BTreeSet<_> = done.images.iter().map(|image| image.platform.as_str()).collect();
         let platforms: Vec<_> = platforms.into_iter().collect();
         let platforms = if platforms.is_empty() { String::new() } else { format!(" ({})", platforms.join(", ")) };
-        let images = count(done.images.len(), "image");
         let all: usize = done.images.iter().map(|image| image.layers.len()).sum();
         let stored = if done.blobs < all { format!(" ({} stored)", done.blobs) } else { String::new() };
-        let layers = count(all, "layer");
+        let what = match done.images.len() {
+            // An artifact has no config and no layers that a container could have.
+            0 => format!("{}, {}", count(done.manifests.len(), "manifest"), count(done.blobs, "blob")),
+            images => format!("{}{platforms}, {}{stored}", count(images, "image"), count(all, "layer")),
+        };
         let size = bytes(done.size.unwrap_or(done.bytes_written));
-        let wrote = format!("wrote {}: {images}{platforms}, {layers}{stored}, {size}, {}", self.output, self.format);
+        let wrote = format!("wrote {}: {what}, {size}, {}", self.output, self.format);
 
         let rate = rate(done.bytes_read, self.time).map(|rate| format!(" ({rate})")).unwrap_or_default();
         let verified = count(done.digests_verified + done.diff_ids_verified, "digest");

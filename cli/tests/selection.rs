@@ -44,6 +44,8 @@ fn referrers_stay_with_everything_and_come_along_on_demand() {
     expected.sort();
     assert_eq!(signed, expected, "what refers to what refers to it comes along too");
     env.ok("check oci:all oci:alone oci:signed");
+    let ran = env.ok(&format!("copy oci:in:@{} oci:sbom", digest(&sbom)));
+    assert!(ran.stderr.contains("wrote sbom: 1 manifest, 1 blob, "), "{}", ran.stderr);
 
     // An archive for docker load has no place for them, and says so.
     let ran = env.ok("copy --referrers oci:in:app:1 app.tar");

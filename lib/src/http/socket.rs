@@ -64,7 +64,7 @@ impl Socket {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Err(failure.unwrap_or_else(|| unresolved(url.host())))
+        Err(failure.unwrap_or_else(|| unresolved("")))
     }
 
     /// Connects to the Unix socket at `path`.
@@ -190,8 +190,8 @@ pub(super) fn spoken(time: Duration) -> String {
     }
 }
 
-fn unresolved(host: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("the name {host} cannot be resolved"))
+fn unresolved(why: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the name cannot be resolved{why}"))
 }
 
 /// What the system says of a connection that could not be made.
@@ -214,21 +214,18 @@ fn resolve(url: &Url, end: Instant, cancel: &Cancel) -> Result<Vec<SocketAddr>> 
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let (give, take) = mpsc::channel();
-    let look = {
-        let host = host.clone();
-        move || {
-            // Nobody may be waiting any more.
-            let _ = give.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>));
-        }
+    let look = move || {
+        // Nobody may be waiting any more.
+        let _ = give.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>));
     };
     thread::Builder::new().name("resolver".to_owned()).spawn(look).map_err(Error::io)?;
     loop {
         cancel.poll()?;
         match take.recv_timeout(SLICE) {
             Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
-            Ok(_) | Err(RecvTimeoutError::Disconnected) => return Err(unresolved(&host)),
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => return Err(unresolved("")),
             Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
-                return Err(Error::new(ErrorKind::Unavailable, format!("the name {host} cannot be resolved: no answer")));
+                return Err(unresolved(": no answer"));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
