@@ -46,7 +46,7 @@ impl TlsSettings {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| setup("TLS", &error))?;
         let builder = if self.insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(BelievesAll))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Belief::All))
         } else {
             self.verifying(builder)?
         };
@@ -70,7 +70,7 @@ impl TlsSettings {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let usual = usual.map_err(|error| setup("the certificates of the authority", &error))?;
-        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(BelievesKnown { usual, known })))
+        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Belief::Known { usual, known })))
     }
 
     fn roots(&self) -> Result<RootCertStore> {
@@ -327,14 +327,16 @@ fn explain(error: &rustls::Error, host: &str) -> Error {
     }
 }
 
-/// Believes whom the usual verifier believes, and certificates that the caller gave by name.
+/// Whom we believe to be the host that was asked for.
 #[derive(Debug)]
-struct BelievesKnown {
-    usual: Arc<WebPkiServerVerifier>,
-    known: Vec<CertificateDer<'static>>,
+enum Belief {
+    /// Everybody: what `--insecure` asks for.
+    All,
+    /// Whom the usual verifier believes, and certificates that the caller gave by name.
+    Known { usual: Arc<WebPkiServerVerifier>, known: Vec<CertificateDer<'static>> },
 }
 
-impl ServerCertVerifier for BelievesKnown {
+impl ServerCertVerifier for Belief {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -343,9 +345,10 @@ impl ServerCertVerifier for BelievesKnown {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Self::Known { usual, known } = self else { return Ok(ServerCertVerified::assertion()) };
+        match usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // webpki does not take an authority for a server; where it is known, its name is what is left to look at.
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.known.iter().any(|known| known == end_entity) => {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if known.iter().any(|known| known == end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -359,7 +362,10 @@ impl ServerCertVerifier for BelievesKnown {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls12_signature(message, certificate, signed)
+        match self {
+            Self::All => Ok(HandshakeSignatureValid::assertion()),
+            Self::Known { usual, .. } => usual.verify_tls12_signature(message, certificate, signed),
+        }
     }
 
     fn verify_tls13_signature(
@@ -368,46 +374,10 @@ impl ServerCertVerifier for BelievesKnown {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
-    }
-}
-
-/// Believes every certificate: what `--insecure` asks for.
-#[derive(Debug)]
-struct BelievesAll;
-
-impl ServerCertVerifier for BelievesAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
+        match self {
+            Self::All => Ok(HandshakeSignatureValid::assertion()),
+            Self::Known { usual, .. } => usual.verify_tls13_signature(message, certificate, signed),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
