@@ -82,6 +82,19 @@ impl Digest {
         })
     }
 
+    /// The tag under which registries and layouts keep what refers to it: the algorithm and the digits, 64 at most (distribution-spec 1.1,
+    /// "Referrers Tag Schema"). cosign's tags have `.sig`, `.att` or `.sbom` after it.
+    pub(crate) fn referrers_tag(&self) -> String {
+        format!("{}-{:.64}", self.algorithm().name(), self.hex())
+    }
+
+    /// Whether a tag is one by which something refers to a digest.
+    pub(crate) fn is_referrers_tag(tag: &str) -> bool {
+        let parts = tag.split('.').next().and_then(|tag| tag.split_once('-'));
+        let is_digits = |digits: &str| digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        parts.is_some_and(|(algorithm, digits)| matches!(algorithm, "sha256" | "sha512") && is_digits(digits))
+    }
+
     /// The first twelve digits, as engines show an image ID.
     pub fn short(&self) -> String {
         let mut hex = self.hex();

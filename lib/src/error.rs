@@ -85,6 +85,13 @@ impl Error {
         Self::new(ErrorKind::Limit, message.to_string())
     }
 
+    /// Nothing happened for too long on a connection.
+    pub(crate) fn silence(message: impl fmt::Display) -> Self {
+        let mut made = Self::new(ErrorKind::Unavailable, message.to_string());
+        made.0.source = Some(Box::new(io::Error::from(io::ErrorKind::TimedOut)));
+        made
+    }
+
     /// The caller asked to stop.
     pub fn cancelled() -> Self {
         Self::new(ErrorKind::Cancelled, "cancelled")
@@ -143,8 +150,17 @@ impl Error {
 
     /// Whether it comes from a reader that closed its end of a pipe.
     pub fn is_broken_pipe(&self) -> bool {
+        self.comes_from(io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether somebody was silent for too long.
+    pub(crate) fn is_silence(&self) -> bool {
+        self.0.kind == ErrorKind::Unavailable && self.comes_from(io::ErrorKind::TimedOut)
+    }
+
+    fn comes_from(&self, kind: io::ErrorKind) -> bool {
         let source = self.0.source.as_deref().and_then(|e| e.downcast_ref::<io::Error>());
-        source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        source.is_some_and(|e| e.kind() == kind)
     }
 }
 

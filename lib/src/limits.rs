@@ -27,7 +27,7 @@ pub struct Limits {
     pub ratio: u64,
     /// Decompressed bytes below which [`Limits::ratio`] does not matter.
     pub ratio_floor: u64,
-    /// Seconds in which nothing may happen on a connection. Registries take their time to put a large upload away.
+    /// Seconds in which nothing may happen on a connection; twice as many while a registry puts an upload away.
     pub idle: u64,
 }
 
@@ -46,7 +46,7 @@ impl Default for Limits {
             spool: 256 << 30,
             ratio: 100_000,
             ratio_floor: 16 << 30,
-            idle: 90,
+            idle: 55,
         }
     }
 }

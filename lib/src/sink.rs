@@ -259,9 +259,12 @@ pub trait Sink: Send + Sync {
         Ok(None)
     }
 
-    /// Whether a blob whose writer failed so may be put once more, from its beginning.
-    fn again(&self, _blob: usize, _error: &Error) -> bool {
-        false
+    /// Learns that a blob failed, and waits until it makes sense to put it once more, from its beginning.
+    ///
+    /// # Errors
+    /// The failure, where it makes none.
+    fn again(&self, _blob: usize, error: Error) -> Result<()> {
+        Err(error)
     }
 
     /// How many blobs are best written side by side, where it is not processors that whoever writes waits for.

@@ -39,6 +39,19 @@ fn one_platform_is_fetched_and_no_other() {
 }
 
 #[test]
+fn a_manifest_is_read_no_further_than_its_index_says() {
+    let scene = Scene::new();
+    let (layout, _) = multi(&scene);
+    let index = layout.blobs().iter().find_map(|(_, bytes)| {
+        let document: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+        document["manifests"][1]["size"].as_u64()
+    });
+    scene.fault(Fault::on("GET /v2/multi/manifests/sha256:*", What::Longer(10)).always());
+    let size = format!("more than {} bytes", index.unwrap());
+    scene.fails("copy --platform linux/arm64 docker://HOST/multi:1 docker-archive:out.tar", &["HOST", &size]);
+}
+
+#[test]
 fn a_platform_that_is_not_there_is_told_what_is() {
     let scene = Scene::new();
     multi(&scene);

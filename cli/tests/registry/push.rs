@@ -1,9 +1,11 @@
 //! Pushing to a registry with which something is wrong.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use longshore_testkit::images::{Image, Layer, Layout, Packing, docker_archive};
+use longshore_testkit::noise;
 use longshore_testkit::registry::{Asked, Auth, Bearer, Fault, Registry, What};
+use longshore_testkit::tar::{Member, write};
 use serde_json::Value;
 
 use super::End::{Done, Fails};
@@ -60,6 +62,7 @@ fn what_passes_is_tried_again() {
             row("the begin of an upload is closed", on(BEGIN, What::Close), 2..=8, Done),
             row("the begin of an upload is reset", on(BEGIN, What::Reset), 2..=8, Done),
             row("503 on the end of an upload", on(FINISH, What::status(503)), 2..=8, Done),
+            row("520 of a proxy on the end of an upload", on(FINISH, What::status(520)), 2..=8, Done),
             row("the end of an upload is closed", on(FINISH, What::Close), 2..=8, Done),
             row("an upload is done, and nobody hears of it", on(FINISH, What::Mute), 1..=8, Done),
             row("an upload is lost in the middle", on(FINISH, What::LoseUpload { after: 100, kept: 50 }), 2..=8, Done),
@@ -154,7 +157,7 @@ fn what_does_not_pass_ends_in_a_sentence() {
                 Fails(&["HOST", "500", "the database is gone"]),
             ),
             row("a manifest is silent for ever", on(MANIFEST, What::Silence).always(), 1..=4, Fails(&["HOST"])),
-            row("an upload is silent for ever", on(FINISH, What::Silence).always(), 1..=20, Fails(&["HOST"])),
+            row("an upload is silent for ever", on(FINISH, What::Silence).always(), 1..=3, Fails(&["HOST"])),
             row("no Location", on(BEGIN, What::Header("Location", String::new())).always(), 1..=8, Fails(&["HOST"])),
             row(
                 "a Location without TLS",
@@ -191,6 +194,98 @@ fn what_does_not_pass_ends_in_a_sentence() {
     scene.fault(on(FINISH, What::error(403, "DENIED", "no")).always());
     scene.fails(PUSHES[0], &["403"]);
     assert!(scene.registry.tags("new").is_empty() && scene.count(MANIFEST) == 0);
+}
+
+/// The request that ends the upload of the large blob of a layout, or all of it.
+fn finish_large(scene: &Scene) -> String {
+    let digits = scene.fill("LARGE").replace("sha256:", "");
+    format!("PUT /v2/new/blobs/uploads/*{digits}*")
+}
+
+#[test]
+fn a_blob_that_is_lost_waits_before_it_begins_anew() {
+    for (what, least) in
+        [(What::retry_after(429, "2"), 2000), (What::retry_after(503, "2"), 2000), (busy_until_a_date(), 2000), (What::Close, 100)]
+    {
+        let scene = Scene::new();
+        prepare(&scene);
+        let large = finish_large(&scene);
+        scene.fault(on(&large, what.clone()));
+        scene.ok(PUSHES[0]);
+        assert!(is_there(&scene).is_empty());
+        let asked = scene.registry.asked(&large);
+        let waited = asked[1].began.duration_since(asked[0].ended.unwrap());
+        assert!(waited >= Duration::from_millis(least) && waited < Duration::from_millis(least + 5000), "{what:?}: {waited:?}");
+    }
+    // What was sent in chunks is there already: only its end is asked for once more.
+    let scene = Scene::new();
+    prepare(&scene);
+    scene.fault(on(CHUNK, What::Delay(Duration::ZERO)));
+    scene.fault(on(FINISH, What::retry_after(429, "2")).times(3));
+    scene.ok(PUSHES[1]);
+    assert!(is_there(&scene).is_empty());
+    let chunks = scene.registry.asked(CHUNK);
+    assert_eq!(chunks.iter().filter(|chunk| chunk.header("content-range").is_some_and(|range| range.starts_with("0-"))).count(), 1);
+}
+
+#[test]
+fn a_token_that_ends_in_a_push_is_replaced_once() {
+    let challenge = r#"Bearer realm="http://{host}/token",service="testkit",scope="repository:new:pull,push",error="invalid_token""#;
+    let refusal = What::Answer { status: 401, headers: vec![("WWW-Authenticate", challenge.to_owned())], body: Vec::new() };
+    for (times, code) in [(1, 0), (usize::MAX, 1)] {
+        let scene = Scene::new();
+        prepare(&scene);
+        scene.registry.auth(Auth::Bearer(Bearer::default()), "user", "secret");
+        let large = finish_large(&scene);
+        scene.fault(on(&large, refusal.clone()).times(times));
+        let ran = scene.run(&format!("--creds user:secret {}", PUSHES[0])).exited(code);
+        assert_eq!((scene.registry.asked(&large).len(), is_there(&scene).is_empty()), (2, code == 0), "401 {times} times: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn silence_is_waited_for_once() {
+    let scene = Scene::new();
+    prepare(&scene);
+    let large = finish_large(&scene);
+    scene.fault(on(&large, What::Silence).always());
+    let start = Instant::now();
+    scene.fails(PUSHES[0], &["HOST", "no answer for 4 seconds"]);
+    // A registry has twice as long to put a blob away.
+    assert!(scene.registry.asked(&large).len() == 1 && start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+}
+
+#[test]
+fn who_dies_in_a_push_is_not_asked_for_ever() {
+    // The registry loses the upload, and then answers no more.
+    let scene = Scene::new();
+    prepare(&scene);
+    scene.fault(on(&finish_large(&scene), What::LoseUpload { after: 100_000, kept: 0 }));
+    scene.fault(on("HEAD /v2/new/blobs/LARGE", What::Close).after(1).always());
+    scene.fails(PUSHES[0], &["HOST", "after 6 attempts"]);
+    // Connections that were kept may be gone, which is no attempt.
+    let asked = scene.count("HEAD /v2/new/blobs/LARGE");
+    assert!((1 + 6..=4 + 6).contains(&asked), "{asked}");
+    // It loses the upload, and the source answers no more.
+    let (scene, other) = (Scene::new(), Registry::start());
+    other.fault(on("PUT /v2/copied/blobs/uploads/*", What::LoseUpload { after: 10, kept: 0 }).times(2));
+    scene.fault(on("GET /v2/app/blobs/LARGE", What::Close).after(1).always());
+    scene.fails(&format!("copy docker://HOST/app:1 docker://{}/copied:1", other.host()), &["HOST", "LARGE"]);
+    let asked = scene.count("GET /v2/app/blobs/LARGE");
+    assert!((1 + 6..=4 + 6).contains(&asked), "{asked}");
+}
+
+#[test]
+fn large_chunks_are_made_where_a_registry_asks_for_them() {
+    let scene = Scene::new();
+    let noise = |n: u64| Layer::of_tar(write(&[Member::file("noise", noise(5 << 20, n))]));
+    scene.env.write("in.tar", docker_archive(&[Image::new("app:1").with(noise(1)).with(noise(2)).with(noise(3))]).bytes());
+    scene.fault(on(BEGIN, What::Header("OCI-Chunk-Min-Length", "4000000".to_owned())).always());
+    scene.ok("copy in.tar docker://HOST/new:2");
+    let chunks = scene.registry.asked(CHUNK);
+    let lengths: Vec<u64> = chunks.iter().filter_map(|chunk| chunk.header("content-length")?.parse().ok()).collect();
+    // The last of a blob may be smaller.
+    assert!(lengths.len() == 6 && lengths.iter().filter(|length| **length >= 4_000_000).count() == 3, "{lengths:?}");
 }
 
 #[test]
@@ -277,6 +372,9 @@ fn blobs_come_from_other_repositories_of_a_registry() {
             assert!(is_there(&scene).is_empty(), "{name}");
             assert_eq!(scene.registry.digest("new", "2"), scene.registry.digest("app", "1"), "{name}");
             assert_eq!(scene.count(FINISH), uploads, "{name} {auth:?}");
+            // The upload that comes instead of a mount is used.
+            let more = if name == "403" { 3 } else { 0 };
+            assert_eq!(scene.count(BEGIN) - scene.count("POST *mount=*"), more, "{name} {auth:?}");
             if uploads == 0 {
                 assert_eq!((scene.count("GET /v2/app/blobs/LARGE"), scene.count("POST *mount=*")), (0, 3), "{name} {auth:?}");
             }

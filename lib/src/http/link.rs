@@ -62,6 +62,8 @@ pub(super) struct Exchange {
     pub(super) target: Option<Url>,
     /// When to stop waiting.
     pub(super) cancel: Cancel,
+    /// The other side is given something to put away, which may take its time.
+    pub(super) stores: bool,
     /// Something of the request was sent.
     pub(super) begun: bool,
     /// The body is being sent.
@@ -231,7 +233,8 @@ impl Link {
 
     fn receive(&mut self, timeout: &NextTimeout) -> io::Result<usize> {
         self.stream.watch(false);
-        let idle = self.stream.idle();
+        let patience = if self.lane.exchange().stores { 2 } else { 1 };
+        let idle = self.stream.idle() * patience;
         let limit = if timeout.after.is_zero() || timeout.after.is_not_happening() { idle } else { idle.min(*timeout.after) };
         let buffer = self.buffers.input_append_buf();
         let count = if self.ahead.is_empty() {

@@ -46,7 +46,7 @@ const KEPT: usize = 16;
 pub struct Settings {
     /// How long connecting may take, all addresses of a host together, and its name's resolution.
     pub connect_timeout: Duration,
-    /// How long nothing may happen on a connection.
+    /// How long nothing may happen on a connection; twice as long while a server puts away what it was given by `PUT`.
     pub idle_timeout: Duration,
     /// Whom to trust, and who we are. Read at the first request over TLS.
     pub tls: TlsSettings,
@@ -243,7 +243,8 @@ impl Client {
         let cancel = request.cancel.unwrap_or(&self.0.shared.cancel);
         cancel.poll()?;
         let target = Some(request.url.clone());
-        *track.lane.exchange() = link::Exchange { target, cancel: cancel.clone(), ..link::Exchange::default() };
+        let stores = request.method == Method::Put;
+        *track.lane.exchange() = link::Exchange { target, stores, cancel: cancel.clone(), ..link::Exchange::default() };
         let mut upload = match &mut request.body {
             Body::Empty if request.method.has_body() => Some(Upload::new(Give::Bytes(&[]), Some(0), &track.lane)),
             Body::Empty => None,

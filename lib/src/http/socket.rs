@@ -178,7 +178,7 @@ fn wait(fd: &impl AsFd, flags: PollFlags, end: Instant, cancel: &Cancel) -> io::
 
 /// The error of a wait that was too long.
 fn idle(limit: Duration, what: &str) -> io::Error {
-    Error::new(ErrorKind::Unavailable, format!("{what} {}", spoken(limit))).into()
+    Error::silence(format_args!("{what} {}", spoken(limit))).into()
 }
 
 /// `60 seconds`.

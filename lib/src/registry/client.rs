@@ -12,12 +12,12 @@
 use std::borrow::Cow;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ureq::http::StatusCode;
 
 use super::auth::{Challenge, Known, Scope, TokenRequest, basic};
-use super::retry::{Backoff, asked_to_wait, is_busy};
+use super::retry::{Attempt, Backoff, asked_to_wait, is_busy};
 use super::{Access, Credential};
 use crate::context::{Cancel, Context};
 use crate::error::{Context as _, Error, ErrorKind, Result};
@@ -140,7 +140,7 @@ impl Client {
         self.repository.domain()
     }
 
-    pub(crate) fn backoff(&self) -> Backoff<'_> {
+    pub(crate) fn backoff(&self) -> Backoff {
         Backoff::new(&self.cancel, self.idle)
     }
 
@@ -152,21 +152,30 @@ impl Client {
     pub(crate) fn ask(&self, call: &Call<'_>, most: u64) -> Result<Answer> {
         // That it cannot be reached is no answer to this call.
         self.base()?;
-        self.patiently(|| self.once(call).and_then(|(response, url)| read(response, url, most)))
+        self.patiently(|| self.once(call).and_then(|(response, url)| read(response, url, most)).map(|answer| self.unless_busy(answer)))
     }
 
-    /// Does it again while the other side is busy or the connection breaks.
-    fn patiently(&self, attempt: impl Fn() -> Result<Answer>) -> Result<Answer> {
+    /// Does it again while it may pass, or the connection breaks.
+    pub(super) fn patiently<T>(&self, mut attempt: impl FnMut() -> Result<Attempt<T>>) -> Result<T> {
         let mut backoff = self.backoff();
         loop {
             let (error, asked) = match attempt() {
-                Ok(answer) if !is_busy(answer.status()) => return Ok(answer),
-                Ok(answer) => (self.refusal(&answer), asked_to_wait(&answer.head)),
+                Ok(Attempt::Done(done)) => return Ok(done),
+                Ok(Attempt::Lost(error, asked)) => (error, asked),
                 Err(error) if error.kind() == ErrorKind::Unavailable => (error, None),
                 Err(error) => return Err(error),
             };
             backoff.wait(error, asked)?;
         }
+    }
+
+    fn unless_busy(&self, answer: Answer) -> Attempt<Answer> {
+        if is_busy(answer.status()) { self.lost(&answer) } else { Attempt::Done(answer) }
+    }
+
+    /// A refusal that may pass.
+    pub(super) fn lost<T>(&self, answer: &Answer) -> Attempt<T> {
+        Attempt::Lost(self.refusal(answer), asked_to_wait(&answer.head))
     }
 
     /// Makes a call once. Credentials go to the registry and to nobody else, whatever redirects and locations say.
@@ -211,7 +220,8 @@ impl Client {
         Err(Error::invalid("a request was answered neither the first nor the second time"))
     }
 
-    /// Sends a stream once, to where the registry said that it wants it.
+    /// Sends a stream once, to where the registry said that it wants it. Says whether it was refused by a 401 after
+    /// which another token may be taken.
     pub(crate) fn stream(
         &self,
         method: Method,
@@ -219,17 +229,17 @@ impl Client {
         scope: &Scope,
         reader: &mut (dyn std::io::Read + Send),
         size: u64,
-    ) -> Result<Answer> {
+    ) -> Result<(Answer, bool)> {
         let base = self.base()?;
         self.allowed(url)?;
+        let ours = url.origin() == base.origin();
         let mut request = Request::new(method, url).header("content-type", "application/octet-stream");
-        if url.origin() == base.origin()
-            && let Some(proof) = self.authorization(scope, &base)?
-        {
+        if ours && let Some(proof) = self.authorization(scope, &base)? {
             request = request.header("authorization", proof);
         }
         let response = self.send(request.body(Body::Stream { reader, size: Some(size) }))?;
-        read(response, url.clone(), REFUSAL)
+        let learned = response.status == 401 && ours && self.learn(&response, scope);
+        Ok((read(response, url.clone(), REFUSAL)?, learned))
     }
 
     fn send<'a>(&'a self, request: Request<'a>) -> Result<Response> {
@@ -268,7 +278,6 @@ impl Client {
         let mut backoff = self.backoff();
         loop {
             let mut failure: Option<(Error, Option<Duration>)> = None;
-            let started = Instant::now();
             for scheme in schemes {
                 let url = Url::new(*scheme, host, "/v2/")?;
                 let tried = self.send(Request::get(&url)).and_then(|response| read(response, url.clone(), REFUSAL));
@@ -286,9 +295,7 @@ impl Client {
                         lock(&self.learned.known).challenge = Challenge::parse(answer.head.headers("www-authenticate"));
                         return Ok(url);
                     }
-                    Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                    // Silence is not waited for twice.
-                    Err(error) if started.elapsed() >= self.idle => return Err(error),
+                    Err(error) if error.kind() == ErrorKind::Cancelled || error.is_silence() => return Err(error),
                     Err(error) if failure.as_ref().is_none_or(|(known, _)| says(&error) > says(known)) => failure = Some((error, None)),
                     Err(_) => {}
                 }
@@ -334,7 +341,7 @@ impl Client {
             if let Some(proof) = &request.authorization {
                 sent = sent.header("authorization", proof.as_str());
             }
-            self.send(sent).and_then(|response| read(response, url.clone(), TOKEN))
+            self.send(sent).and_then(|response| read(response, url.clone(), TOKEN)).map(|answer| self.unless_busy(answer))
         })?;
         if answer.status() == 200 { Ok(answer.bytes) } else { Err(self.refusal(&answer)) }
     }
@@ -384,8 +391,8 @@ impl Client {
         let kind = match status {
             401 | 403 => ErrorKind::Denied,
             404 => ErrorKind::NotFound,
-            405 | 406 | 415 | 501 => ErrorKind::Unsupported,
-            _ if is_busy(status) || status >= 500 => ErrorKind::Unavailable,
+            405 | 406 | 415 | 501 | 505 => ErrorKind::Unsupported,
+            _ if is_busy(status) => ErrorKind::Unavailable,
             _ => ErrorKind::Invalid,
         };
         let said = message(&self.without_secrets(&answer.bytes)).map(|said| format!(": {said}")).unwrap_or_default();
@@ -427,14 +434,20 @@ fn says(error: &Error) -> u8 {
     }
 }
 
+/// Reads as much of a refusal as a message may have.
+pub(super) fn refused(mut head: Response, url: Url) -> Answer {
+    let mut bytes = Vec::new();
+    // That it breaks off changes nothing.
+    let _ = (&mut head.body).take(REFUSAL).read_to_end(&mut bytes);
+    Answer { head, bytes, url }
+}
+
 /// Reads the body of an answer: all of it where it is good, and otherwise as much as a message may have.
 fn read(mut head: Response, url: Url, most: u64) -> Result<Answer> {
-    let mut bytes = Vec::new();
     if !(200..300).contains(&head.status) {
-        // That it breaks off changes nothing.
-        let _ = (&mut head.body).take(REFUSAL).read_to_end(&mut bytes);
-        return Ok(Answer { head, bytes, url });
+        return Ok(refused(head, url));
     }
+    let mut bytes = Vec::new();
     let too_long = || Error::limit(format_args!("the answer has more than {most} bytes")).frame(url.authority());
     if head.content_length.is_some_and(|length| length > most) {
         return Err(too_long());

@@ -2,10 +2,11 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::auth::Scope;
-use super::client::{Answer, Call, Client};
-use super::retry::{asked_to_wait, is_busy};
+use super::client::{Call, Client, refused};
+use super::retry::{Attempt, Backoff, is_busy};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Response;
@@ -23,7 +24,7 @@ pub(super) struct BlobReader {
     body: Option<Response>,
     /// Whether the registry gives parts of a blob, as far as is known.
     ranges: bool,
-    failures: u32,
+    backoff: Backoff,
     /// Where the last failure was.
     failed_at: u64,
 }
@@ -32,27 +33,12 @@ impl BlobReader {
     /// A reader of a blob of `size` bytes, beginning `from` bytes into it.
     pub(super) fn new(client: Arc<Client>, repository: &str, digest: &Digest, size: u64, from: u64) -> Self {
         let path = format!("/v2/{repository}/blobs/{digest}");
-        let (scope, at) = (Scope::pull(repository), from.min(size));
-        Self { client, path, scope, size, at, body: None, ranges: true, failures: 0, failed_at: 0 }
+        let (scope, at, backoff) = (Scope::pull(repository), from.min(size), client.backoff());
+        Self { client, path, scope, size, at, body: None, ranges: true, backoff, failed_at: at }
     }
 
-    /// Asks for what is left, and tries again as long as that may help.
-    fn begin(&mut self) -> Result<Response> {
-        let client = Arc::clone(&self.client);
-        client.base()?;
-        let mut backoff = client.backoff();
-        loop {
-            let (error, asked) = match self.ask() {
-                Ok(Asked::Body(body)) => return Ok(*body),
-                Ok(Asked::Busy(answer)) => (self.client.refusal(&answer), asked_to_wait(&answer.head)),
-                Err(error) if error.kind() == ErrorKind::Unavailable => (error, None),
-                Err(error) => return Err(error),
-            };
-            backoff.wait(error, asked)?;
-        }
-    }
-
-    fn ask(&mut self) -> Result<Asked> {
+    /// Asks for what is left.
+    fn ask(&mut self) -> Result<Attempt<Response>> {
         let from = if self.ranges { self.at } else { 0 };
         let range = format!("bytes={from}-");
         let headers: &[(&'static str, &str)] = if from > 0 { &[("range", &range)] } else { &[] };
@@ -63,11 +49,11 @@ impl BlobReader {
                 self.expect_length(length, self.size)?;
                 // Who ignores the range gives what we had once more.
                 self.skip(&mut response, self.at)?;
-                Ok(Asked::Body(Box::new(response)))
+                Ok(Attempt::Done(response))
             }
             206 if from > 0 && response.header("content-range").is_some_and(|range| is_range(range, from, self.size)) => {
                 self.expect_length(length, self.size - from)?;
-                Ok(Asked::Body(Box::new(response)))
+                Ok(Attempt::Done(response))
             }
             206 | 416 if from > 0 => {
                 // Another range than asked for. All of it, then.
@@ -75,10 +61,8 @@ impl BlobReader {
                 Err(Error::new(ErrorKind::Unavailable, format!("{} answers with another range than asked for", url.authority())))
             }
             status => {
-                let mut bytes = Vec::new();
-                let _ = (&mut response.body).take(64 << 10).read_to_end(&mut bytes);
-                let answer = Answer { head: response, bytes, url };
-                if is_busy(status) { Ok(Asked::Busy(Box::new(answer))) } else { Err(self.client.refusal(&answer)) }
+                let answer = refused(response, url);
+                if is_busy(status) { Ok(self.client.lost(&answer)) } else { Err(self.client.refusal(&answer)) }
             }
         }
     }
@@ -103,30 +87,21 @@ impl BlobReader {
         Error::new(ErrorKind::Unavailable, format!("{registry} ended the answer after {at} of {size} bytes"))
     }
 
-    /// Counts a failure in the middle: it is borne as long as there is progress between one and the next.
-    fn failed(&mut self, error: Error) -> Result<()> {
-        const IN_A_ROW: u32 = 5;
-        self.body = None;
+    /// Waits after a failure: it is borne as long as there is progress between one and the next.
+    fn failed(&mut self, error: Error, asked: Option<Duration>) -> Result<()> {
         if error.kind() != ErrorKind::Unavailable {
             return Err(error);
         }
-        self.failures = if self.at - self.failed_at >= PROGRESS { 1 } else { self.failures + 1 };
+        if self.at - self.failed_at >= PROGRESS {
+            self.backoff.reset();
+        }
         self.failed_at = self.at;
-        if self.failures > IN_A_ROW {
-            let (at, size) = (self.at, self.size);
-            return Err(error.frame(format_args!("after {} attempts, at byte {at} of {size}", self.failures)));
-        }
-        if self.failures > 1 {
-            let client = Arc::clone(&self.client);
-            client.backoff().wait(error, None)?;
-        }
-        Ok(())
+        let (at, size) = (self.at, self.size);
+        self.backoff.wait(error, asked).map_err(|error| match error.kind() {
+            ErrorKind::Unavailable if at > 0 => error.frame(format_args!("at byte {at} of {size}")),
+            _ => error,
+        })
     }
-}
-
-enum Asked {
-    Body(Box<Response>),
-    Busy(Box<Answer>),
 }
 
 /// Whether `bytes 5-9/10` begins where it was asked to, and is of a blob of that size.
@@ -149,25 +124,31 @@ impl Read for BlobReader {
             return Ok(0);
         }
         let step = left.min(buffer.len());
+        // That it cannot be reached is no failure of this blob, and was tried often enough.
+        self.client.base()?;
         loop {
-            let mut body = match self.body.take() {
-                Some(body) => body,
-                None => self.begin()?,
+            let asked = match self.body.take() {
+                Some(body) => Ok(Attempt::Done(body)),
+                None => self.ask(),
             };
-            let failure = match body.body.read(&mut buffer[..step]) {
-                Ok(0) => self.broken(self.at),
-                Ok(count) => {
-                    self.at += count as u64;
-                    self.body = Some(body);
-                    return Ok(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    self.body = Some(body);
-                    continue;
-                }
-                Err(error) => Error::io(error),
+            let (failure, wait) = match asked {
+                Ok(Attempt::Done(mut body)) => match body.body.read(&mut buffer[..step]) {
+                    Ok(0) => (self.broken(self.at), None),
+                    Ok(count) => {
+                        self.at += count as u64;
+                        self.body = Some(body);
+                        return Ok(count);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                        self.body = Some(body);
+                        continue;
+                    }
+                    Err(error) => (Error::io(error), None),
+                },
+                Ok(Attempt::Lost(error, wait)) => (error, wait),
+                Err(error) => (error, None),
             };
-            self.failed(failure)?;
+            self.failed(failure, wait)?;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::auth::Scope;
-use super::client::{Call, Client, To};
+use super::client::{Answer, Call, Client, To};
 use super::manifests::{self, Fetched, fetch_if_there, media_type_of};
 use crate::catalog::{Content, Name, Node, Root};
 use crate::digest::Digest;
@@ -21,19 +21,10 @@ use crate::tree::{Opening, TreeReader};
 /// Pages of a list of referrers.
 const PAGES: usize = 100;
 
-/// The tag under which an index of referrers is kept: "`<algorithm>-<hex>`", cut to what a tag may have.
-fn fallback_tag(digest: &Digest) -> String {
-    let text = digest.to_string().replace(':', "-");
-    text[..text.len().min(128)].to_owned()
-}
-
 /// The tag by which a name leads to what refers to an image: `sha256-<hex>` with or without more after a dot. In a layout it may stand alone, as
 /// any tag may, which reads like a repository.
 pub(super) fn tag(name: &Reference) -> Option<&str> {
-    let is_tag = |text: &&str| {
-        let digest = text.split('.').next().unwrap_or_default();
-        digest.len() <= 128 && digest.replacen('-', ":", 1).parse::<Digest>().is_ok()
-    };
+    let is_tag = |text: &&str| Digest::is_referrers_tag(text);
     name.tag().filter(is_tag).or_else(|| name.path().rsplit('/').next().filter(is_tag))
 }
 
@@ -53,7 +44,7 @@ pub(super) fn add(client: &Arc<Client>, reference: &Reference, reader: &mut Tree
         let mut found: Vec<(Option<String>, Descriptor)> =
             list(client, repository, &digest, opening)?.into_iter().map(|descriptor| (None, descriptor)).collect();
         for suffix in [".sig", ".att", ".sbom"] {
-            let tag = format!("{}{suffix}", fallback_tag(&digest));
+            let tag = format!("{}{suffix}", digest.referrers_tag());
             if let Some(Fetched { media_type, digest, bytes }) = fetch_if_there(client, repository, &tag, opening.ctx.limits.manifest)? {
                 found.push((Some(tag), Descriptor::new(media_type, digest, bytes.len() as u64)));
             }
@@ -92,7 +83,7 @@ fn list(client: &Client, repository: &str, digest: &Digest, opening: &Opening<'_
             if page > 0 || !matches!(answer.status(), 200 | 400 | 404 | 405 | 406) {
                 return Err(client.refusal(&answer));
             }
-            let Some(kept) = fetch_if_there(client, repository, &fallback_tag(digest), limit)? else { return Ok(Vec::new()) };
+            let Some(kept) = fetch_if_there(client, repository, &digest.referrers_tag(), limit)? else { return Ok(Vec::new()) };
             return Ok(index(kept.bytes, opening)?.manifests.clone());
         }
         let next = next_page(&answer)?;
@@ -110,6 +101,19 @@ fn list(client: &Client, repository: &str, digest: &Digest, opening: &Opening<'_
     Err(Error::limit(format_args!("the list of what refers to {digest} has more than {PAGES} pages")))
 }
 
+/// The target of the link whose relation is `next`, of a header that may have several.
+fn next_link(header: &str) -> Option<&str> {
+    let mut rest = header;
+    loop {
+        let (target, after) = rest.split_once('<')?.1.split_once('>')?;
+        let parameters = after.split('<').next().unwrap_or_default();
+        if parameters.replace([' ', '"'], "").split([';', ',']).any(|parameter| parameter.eq_ignore_ascii_case("rel=next")) {
+            return Some(target);
+        }
+        rest = after;
+    }
+}
+
 fn is_index(bytes: &[u8]) -> bool {
     media_type_of(bytes) == OCI_INDEX
 }
@@ -118,11 +122,9 @@ fn index(bytes: Vec<u8>, opening: &Opening<'_>) -> Result<Raw<Index>> {
     Raw::parse(bytes, &JsonLimits::manifest(&opening.ctx.limits)).map_err(|error| Error::from(error).frame("the list of referrers"))
 }
 
-/// Where a list goes on: `Link: </v2/…>; rel="next"`. It stays with the registry.
-pub(super) fn next_page(answer: &super::client::Answer) -> Result<Option<String>> {
-    let Some(link) = answer.head.headers("link").find(|link| link.replace([' ', '"'], "").contains("rel=next")) else { return Ok(None) };
-    let target = link.trim_start().strip_prefix('<').and_then(|rest| rest.split_once('>')).map(|(target, _)| target);
-    let target = target.ok_or_else(|| Error::invalid("the link to the next page cannot be read").frame(answer.url.authority()))?;
+/// Where a list goes on: `Link: </v2/…>; rel="next"` (RFC 8288), perhaps among others. It stays with the registry.
+pub(super) fn next_page(answer: &Answer) -> Result<Option<String>> {
+    let Some(target) = answer.head.headers("link").find_map(next_link) else { return Ok(None) };
     let next = answer.url.join(target)?;
     if next.origin() != answer.url.origin() {
         return Err(Error::new(ErrorKind::Denied, format!("the next page is on {}", next.authority())).frame(answer.url.authority()));
@@ -140,7 +142,7 @@ pub(super) fn note(client: &Client, repository: &str, manifest: &[u8], digest: &
     if answer.status() == 200 && is_index(&answer.bytes) {
         return Ok(());
     }
-    let tag = fallback_tag(&subject);
+    let tag = subject.referrers_tag();
     let mut index = match fetch_if_there(client, repository, &tag, limits.manifest)? {
         Some(kept) => Object::parse(&kept.bytes)?,
         None => {

@@ -16,9 +16,18 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// How often a request to stop is looked for.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Whether an answer says that another try may help: "too many requests", time-outs and failures of the server.
+/// Whether an answer says that another try may help: "too many requests", time-outs and failures of the server, or of what stands before it.
 pub(super) fn is_busy(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+    // That it cannot do something (501), or not in this version of HTTP (505), will stay so.
+    matches!(status, 408 | 429 | 500..=599) && !matches!(status, 501 | 505)
+}
+
+/// What came of an attempt.
+pub(super) enum Attempt<T> {
+    /// It went well.
+    Done(T),
+    /// It failed in a way that may pass; how long the other side asks to wait.
+    Lost(Error, Option<Duration>),
 }
 
 /// How long an answer asks to wait (RFC 9110, 10.2.3): seconds, or a date, which is held against the date of the answer.
@@ -33,39 +42,51 @@ pub(super) fn asked_to_wait(response: &Response) -> Option<Duration> {
 }
 
 /// Counts failures in a row, and waits after each.
-pub(super) struct Backoff<'a> {
-    cancel: &'a Cancel,
-    /// A silence this long is not waited for again.
-    idle: Duration,
+pub(super) struct Backoff {
+    cancel: Cancel,
+    /// How long failures in a row may take, from the first to the last: half of what silence alone may take.
+    patience: Duration,
     failures: u32,
-    since: Instant,
+    /// When the first of them was.
+    since: Option<Instant>,
+    /// Whether something went well since the last failure.
+    progress: bool,
 }
 
-impl<'a> Backoff<'a> {
-    pub(super) fn new(cancel: &'a Cancel, idle: Duration) -> Self {
-        Self { cancel, idle, failures: 0, since: Instant::now() }
+impl Backoff {
+    pub(super) fn new(cancel: &Cancel, idle: Duration) -> Self {
+        Self { cancel: cancel.clone(), patience: idle / 2, failures: 0, since: None, progress: false }
+    }
+
+    /// For attempts that have much to do before they fail: how long they take says nothing.
+    pub(super) fn of_work(self) -> Self {
+        Self { patience: Duration::MAX, ..self }
     }
 
     /// Begins to count anew: something went well.
     pub(super) fn reset(&mut self) {
-        (self.failures, self.since) = (0, Instant::now());
+        (self.failures, self.since, self.progress) = (0, None, true);
     }
 
     /// Waits after a failure, as long as the other side asked for or else longer each time. Gives the failure back when it was the last that
-    /// is borne.
+    /// is borne. Silence is waited for once, and once more where something had come before it.
     pub(super) fn wait(&mut self, error: Error, asked: Option<Duration>) -> Result<()> {
         self.failures += 1;
-        // Silence was borne once already: twice would be minutes.
-        if self.failures >= ATTEMPTS || self.since.elapsed() >= self.idle {
+        let now = Instant::now();
+        let too_long = now - *self.since.get_or_insert(now) >= self.patience && self.failures > 1;
+        let too_silent = error.is_silence() && !self.progress;
+        self.progress = false;
+        if self.failures >= ATTEMPTS || too_long || too_silent {
             return Err(if self.failures > 1 { error.frame(format_args!("after {} attempts", self.failures)) } else { error });
         }
         if let Some(asked) = asked.filter(|asked| *asked > LONGEST) {
             return Err(error.hint(format_args!("it asks to be left alone for {} seconds", asked.as_secs())));
         }
         let own = FIRST * 2_u32.pow(self.failures - 1);
-        let until = Instant::now() + asked.unwrap_or_default().max(jitter(own));
-        // The time that was asked for is nobody's silence.
-        self.since += asked.unwrap_or_default();
+        let wait = asked.unwrap_or_default().max(jitter(own));
+        // Only what the other side takes counts.
+        self.since = self.since.map(|since| since + wait);
+        let until = now + wait;
         while Instant::now() < until {
             self.cancel.poll()?;
             std::thread::sleep(SLICE.min(until.saturating_duration_since(Instant::now())));
@@ -90,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn it_gives_up_after_some_attempts_or_a_long_silence() {
+    fn it_gives_up_after_some_attempts() {
         let cancel = Cancel::default();
         let mut backoff = Backoff::new(&cancel, Duration::from_secs(60));
         backoff.wait(busy(), None).unwrap();
@@ -99,11 +120,39 @@ mod tests {
         backoff.reset();
         let error = backoff.wait(busy(), Some(Duration::from_secs(3600))).unwrap_err();
         assert_eq!(error.hint_text(), Some("it asks to be left alone for 3600 seconds"));
-        let mut silent = Backoff::new(&cancel, Duration::ZERO);
-        assert_eq!(silent.wait(busy(), None).unwrap_err().to_string(), "busy");
         cancel.cancel();
         backoff.reset();
         assert_eq!(backoff.wait(busy(), None).unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+
+    #[test]
+    fn silence_is_borne_once_more_only_where_something_came_before_it() {
+        let silence = || Error::silence("no answer for a second");
+        let mut backoff = Backoff::new(&Cancel::default(), Duration::from_secs(60));
+        assert_eq!(backoff.wait(silence(), None).unwrap_err().to_string(), "no answer for a second");
+        backoff.reset();
+        backoff.wait(silence(), None).unwrap();
+        assert_eq!(backoff.wait(silence(), None).unwrap_err().to_string(), "after 2 attempts: no answer for a second");
+    }
+
+    #[test]
+    fn failures_that_take_their_time_are_fewer() {
+        let mut backoff = Backoff::new(&Cancel::default(), Duration::from_millis(300));
+        // However long the first took: nobody knows how much of it was work.
+        backoff.wait(busy(), None).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(backoff.wait(busy(), None).unwrap_err().to_string(), "after 2 attempts: busy");
+        // What was asked for, and what we wait by ourselves, does not count.
+        backoff.reset();
+        backoff.wait(busy(), Some(Duration::from_millis(500))).unwrap();
+        backoff.wait(busy(), None).unwrap();
+    }
+
+    #[test]
+    fn what_may_pass() {
+        let busy: Vec<u16> = (100..1000).filter(|status| is_busy(*status)).collect();
+        assert_eq!(busy.len(), 100);
+        assert!([408, 429, 500, 503, 507, 520, 599].iter().all(|status| busy.contains(status)), "{busy:?}");
     }
 
     #[test]

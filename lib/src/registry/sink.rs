@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::auth::Scope;
 use super::client::Client;
-use super::upload::{CHUNK, Chunks, Stream, Uploads};
+use super::retry::Backoff;
+use super::upload::{CHUNK, Chunks, Failure, Remedy, Stream, Uploads};
 use super::{SharedAccess, manifests, referrers};
 use crate::catalog::{Known, Name};
 use crate::compress::Compression;
 use crate::context::{Cancel, Context};
 use crate::digest::Digest;
-use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::http::Url;
 use crate::limits::Limits;
 use crate::pool::lock;
@@ -19,9 +19,6 @@ use crate::reference::Reference;
 use crate::sink::{
     Accepts, BlobWriter, Committed, DefaultCompress, Expected, ExpectedBlob, ManifestTypes, Names, Order, Sealed, SealedRoot, Sink, Written,
 };
-
-/// How often a blob is begun anew that the registry lost.
-const ANEW: u32 = 3;
 
 /// What a registry can hold.
 pub(crate) fn accepts() -> Accepts {
@@ -41,18 +38,35 @@ pub(crate) fn accepts() -> Accepts {
     }
 }
 
+/// A blob that failed.
+struct Failed {
+    backoff: Backoff,
+    /// Whether a token was replaced for it.
+    replaced: bool,
+    /// What its writer says that may help. A failure of the source, or of another question to the registry, says nothing.
+    remedy: Remedy,
+}
+
+/// What a registry has of a blob.
+enum Looked {
+    Held(Written),
+    /// Not the blob, but an upload of it that was begun.
+    Begun(Url),
+    Missing,
+}
+
 /// Writes into one repository.
 pub(crate) struct RegistrySink {
     client: Arc<Client>,
-    uploads: Arc<Uploads>,
+    uploads: Uploads,
     reference: Reference,
     parallel: usize,
     limits: Limits,
     expected: Vec<ExpectedBlob>,
     /// Uploads that a registry began where it was asked to mount, by blob.
     begun: Mutex<HashMap<usize, Url>>,
-    /// How often a blob was lost.
-    lost: Mutex<HashMap<usize, u32>>,
+    /// Blobs that failed, and what was said of the last time.
+    failed: Mutex<HashMap<usize, Failed>>,
     /// Where the blobs come from, and so perhaps their configs.
     origin: Mutex<Option<Reference>>,
 }
@@ -60,36 +74,29 @@ pub(crate) struct RegistrySink {
 impl RegistrySink {
     pub(crate) fn create(reference: &Reference, access: &SharedAccess, ctx: &Context) -> Self {
         let client = Arc::new(Client::new(reference, access, ctx));
-        let (repository, scope) = (reference.path().to_owned(), Scope::push(reference.path()));
         Self {
-            uploads: Arc::new(Uploads { client: Arc::clone(&client), repository, scope }),
+            uploads: Uploads::new(Arc::clone(&client), reference.path()),
             client,
             reference: reference.clone(),
             parallel: access.parallel,
             limits: ctx.limits.clone(),
             expected: Vec::new(),
             begun: Mutex::default(),
-            lost: Mutex::default(),
+            failed: Mutex::default(),
             origin: Mutex::default(),
         }
     }
 
     /// Asks for what is known before it is sent: the registry may have it here, or in the repository that it comes from.
-    fn look_for(&self, blob: Option<usize>, expected: &ExpectedBlob, origin: Option<&Reference>) -> Result<Option<Written>> {
-        let (Some(digest), Some(size)) = (expected.known.digest, expected.known.size) else { return Ok(None) };
-        let here = || Some(Written::expected(size, digest, expected));
+    fn look_for(&self, expected: &ExpectedBlob, origin: Option<&Reference>) -> Result<Looked> {
+        let (Some(digest), Some(size)) = (expected.known.digest, expected.known.size) else { return Ok(Looked::Missing) };
+        let here = Looked::Held(Written::expected(size, digest, expected));
         if self.uploads.has(&digest, size)? {
-            return Ok(here());
+            return Ok(here);
         }
         let other = origin.filter(|origin| origin.domain() == self.reference.domain() && origin.path() != self.reference.path());
-        let Some(other) = other else { return Ok(None) };
-        match self.uploads.mount(&digest, other.path())? {
-            None => Ok(here()),
-            Some(url) => {
-                blob.map(|blob| lock(&self.begun).insert(blob, url));
-                Ok(None)
-            }
-        }
+        let Some(other) = other else { return Ok(Looked::Missing) };
+        Ok(self.uploads.mount(&digest, other.path())?.map_or(here, Looked::Begun))
     }
 
     /// Puts a config where the registry lacks it.
@@ -97,9 +104,10 @@ impl RegistrySink {
         let known = Known { digest: Some(*digest), size: Some(bytes.len() as u64), diff_id: None };
         let known = ExpectedBlob { known, ..ExpectedBlob::default() };
         let origin = lock(&self.origin).clone();
-        match self.look_for(None, &known, origin.as_ref())? {
-            Some(_) => Ok(()),
-            None => self.uploads.put(digest, bytes),
+        match self.look_for(&known, origin.as_ref())? {
+            Looked::Held(_) => Ok(()),
+            Looked::Begun(url) => self.uploads.put(digest, bytes, Some(url)),
+            Looked::Missing => self.uploads.put(digest, bytes, None),
         }
     }
 
@@ -160,7 +168,7 @@ impl Sink for RegistrySink {
     fn begin(&mut self, expected: Expected, cancel: &Cancel) -> Result<Vec<usize>> {
         // A lane that fails stops the others wherever they wait.
         self.client = Arc::new(self.client.until(cancel));
-        self.uploads = Arc::new(Uploads { client: Arc::clone(&self.client), ..self.uploads.as_ref().clone() });
+        self.uploads = self.uploads.until(cancel);
         self.expected = expected.blobs;
         Ok((0..self.expected.len()).collect())
     }
@@ -170,21 +178,36 @@ impl Sink for RegistrySink {
         if let Some(origin) = origin {
             *lock(&self.origin) = Some(origin.clone());
         }
-        self.look_for(Some(blob), expected, origin)
+        match self.look_for(expected, origin)? {
+            Looked::Held(written) => Ok(Some(written)),
+            Looked::Begun(url) => {
+                lock(&self.begun).insert(blob, url);
+                Ok(None)
+            }
+            Looked::Missing => Ok(None),
+        }
     }
 
     fn put(&self, blob: usize) -> Result<Box<dyn BlobWriter + '_>> {
+        let begun = lock(&self.begun).remove(&blob);
         let way = match self.expected.get(blob).map(|blob| (blob.known.digest, blob.known.size)) {
-            Some((Some(digest), Some(size))) if size > CHUNK as u64 => {
-                Way::Stream(Stream::new(&self.uploads, lock(&self.begun).remove(&blob), digest, size))
-            }
+            Some((Some(digest), Some(size))) if size > CHUNK as u64 => Way::Stream(Stream::new(&self.uploads, begun, digest, size)?),
+            Some((Some(_), Some(_))) => Way::Chunks(Chunks::missing(&self.uploads, begun)),
             _ => Way::Chunks(Chunks::new(&self.uploads)),
         };
         Ok(Box::new(RegistryBlob { sink: self, blob, way }))
     }
 
-    fn again(&self, blob: usize, error: &Error) -> bool {
-        error.kind() == ErrorKind::Unavailable && lock(&self.lost).get(&blob).is_some_and(|lost| *lost > 0 && *lost <= ANEW)
+    fn again(&self, blob: usize, error: Error) -> Result<()> {
+        // Whoever waits holds no lock: other lanes fail, too.
+        let Some(mut failed) = lock(&self.failed).remove(&blob) else { return Err(error) };
+        let done = match std::mem::replace(&mut failed.remedy, Remedy::None) {
+            Remedy::Anew(asked) => failed.backoff.wait(error, asked),
+            Remedy::Token if !std::mem::replace(&mut failed.replaced, true) => Ok(()),
+            Remedy::Token | Remedy::None => Err(error),
+        };
+        lock(&self.failed).insert(blob, failed);
+        done
     }
 
     fn commit(self: Box<Self>, sealed: &Sealed) -> Result<Committed> {
@@ -214,14 +237,12 @@ enum Way<'a> {
 }
 
 impl RegistryBlob<'_> {
-    /// Notes that it was the registry that failed: only then it makes sense to read the source once more.
-    fn note<T>(sink: &RegistrySink, blob: usize, done: Result<T>) -> Result<T> {
-        if let Err(error) = &done
-            && error.kind() == ErrorKind::Unavailable
-        {
-            *lock(&sink.lost).entry(blob).or_default() += 1;
-        }
-        done.context(|| "sending it")
+    /// Notes what became of it: only where it was the registry that failed, it makes sense to read the source once more.
+    fn note(sink: &RegistrySink, blob: usize, done: Result<(), Failure>) -> Result<()> {
+        let Err(Failure { error, remedy }) = done else { return Ok(()) };
+        let new = || Failed { backoff: sink.client.backoff().of_work(), replaced: false, remedy };
+        lock(&sink.failed).entry(blob).or_insert_with(new).remedy = remedy;
+        Err(error.frame("sending it"))
     }
 }
 

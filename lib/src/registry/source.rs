@@ -8,8 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::auth::Scope;
-use super::client::{Call, Client};
+use super::client::Client;
 use super::download::BlobReader;
 use super::manifests::{Fetched, fetch, fetch_if_there};
 use super::{SharedAccess, referrers};
@@ -98,7 +97,8 @@ impl Shelf for RepositoryShelf<'_> {
             return Ok(Some(top.bytes.clone()));
         }
         if role == Role::Manifest {
-            let fetched = fetch_if_there(self.client, self.repository, &descriptor.digest.to_string(), limit)?;
+            // Not a byte more than was stated.
+            let fetched = fetch_if_there(self.client, self.repository, &descriptor.digest.to_string(), limit.min(descriptor.size))?;
             return Ok(fetched.map(|fetched| fetched.bytes));
         }
         let Descriptor { digest, size, .. } = descriptor;
@@ -109,18 +109,16 @@ impl Shelf for RepositoryShelf<'_> {
 
     fn compression(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Compression> {
         match parse_layer_media(&layer.media_type) {
-            // A plain layer is its own diff ID: what says so and is not, is looked at.
             Some(LayerMedia { compression: LayerCompression::Gzip, .. }) => Ok(Compression::Gzip),
             Some(LayerMedia { compression: LayerCompression::Zstd, .. }) => Ok(Compression::Zstd),
             Some(_) if layer.digest == diff_id.0 => Ok(Compression::None),
-            _ => {
-                let path = format!("/v2/{}/blobs/{}", self.repository, layer.digest);
-                let (scope, range) = (Scope::pull(self.repository), format!("bytes=0-{}", SNIFF - 1));
-                let (response, _) = self.client.once(&Call::get(&path, &scope).headers(&[("range", &range)]))?;
-                // A foreign layer may be elsewhere.
+            // A plain layer is its own diff ID. Where it is said to be plain and is not, or nothing is said, its first bytes tell.
+            media => {
                 let mut head = Vec::with_capacity(SNIFF);
-                if matches!(response.status, 200 | 206) {
-                    response.body.take(SNIFF as u64).read_to_end(&mut head).map_err(Error::io)?;
+                let reader = BlobReader::new(Arc::clone(self.client), self.repository, &layer.digest, layer.size, 0);
+                match reader.take(SNIFF as u64).read_to_end(&mut head).map_err(Error::io) {
+                    Err(error) if error.kind() == ErrorKind::NotFound && media.is_some_and(|media| media.foreign) => {}
+                    read => drop(read.context(|| layer.digest)?),
                 }
                 sniff(&head).map_err(|error| Error::from(error).frame(layer.digest))
             }

@@ -7,18 +7,19 @@
 //! | nothing, since it is compressed on the way | a `POST`, a `PATCH` for each chunk, an empty `PUT` that names the digest |
 //!
 //! A chunk stays in memory until it is acknowledged, so that one that is lost is sent again from where the registry says it is. A stream
-//! that is lost, and an upload that the registry forgot, begin anew ([`Sink::again`](crate::sink::Sink::again)).
+//! that is lost, and an upload that the registry forgot, begin anew ([`Remedy::Anew`]).
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use super::auth::{Scope, encode};
 use super::client::{Answer, Call, Client, To};
-use super::retry::{asked_to_wait, is_busy};
+use super::retry::{Attempt, asked_to_wait, is_busy};
 use crate::context::Cancel;
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
@@ -35,15 +36,49 @@ const WAITING: usize = 4;
 /// How often whoever waits looks whether it shall stop.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// Why a blob did not arrive, and what may help.
+pub(super) struct Failure {
+    pub(super) error: Error,
+    pub(super) remedy: Remedy,
+}
+
+/// What may help a blob that did not arrive.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Remedy {
+    /// Nothing, or it was tried often enough.
+    None,
+    /// To begin anew, after as long as the registry asks for.
+    Anew(Option<Duration>),
+    /// To begin anew with another token: the one at hand was refused.
+    Token,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, remedy: Remedy::None }
+    }
+}
+
 /// One repository that is written to.
 #[derive(Clone)]
 pub(super) struct Uploads {
     pub(super) client: Arc<Client>,
     pub(super) repository: String,
     pub(super) scope: Scope,
+    /// Whether one of the lanes has a chunk that is larger than those of the others.
+    large: Arc<AtomicBool>,
 }
 
 impl Uploads {
+    pub(super) fn new(client: Arc<Client>, repository: &str) -> Self {
+        Self { client, repository: repository.to_owned(), scope: Scope::push(repository), large: Arc::default() }
+    }
+
+    /// The same for somebody who stops waiting when `cancel` says so.
+    pub(super) fn until(&self, cancel: &Cancel) -> Self {
+        Self { client: Arc::new(self.client.until(cancel)), ..self.clone() }
+    }
+
     fn path(&self, rest: &str) -> String {
         format!("/v2/{}/blobs/{rest}", self.repository)
     }
@@ -95,22 +130,36 @@ impl Uploads {
         Ok((location(&answer)?, least))
     }
 
-    /// Sends a small blob, and once more from the start where that failed.
-    pub(super) fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        let mut backoff = self.client.backoff();
-        loop {
-            let (url, _) = self.start()?;
-            let url = with_digest(&url, digest)?;
-            let headers = [("content-type", "application/octet-stream")];
-            let call = Call::new(Method::Put, To::Url(&url), &self.scope).headers(&headers).body(bytes);
-            let (error, asked) = match self.once(&call) {
-                Ok(answer) if answer.status() == 201 => return self.accepted(&answer, digest),
-                Ok(answer) if is_busy(answer.status()) || is_forgotten(&answer) => (self.lost(&answer), asked_to_wait(&answer.head)),
-                Ok(answer) => return Err(self.client.refusal(&answer)),
-                Err(error) if error.kind() == ErrorKind::Unavailable => (error, None),
-                Err(error) => return Err(error),
+    /// Sends a small blob, where an upload was begun already at `begun`, and once more from the start where that failed.
+    pub(super) fn put(&self, digest: &Digest, bytes: &[u8], begun: Option<Url>) -> Result<()> {
+        let mut begun = begun;
+        self.client.patiently(|| {
+            // What fails here was tried often enough.
+            let url = match begun.take().map_or_else(|| self.start().map(|(url, _)| url), Ok) {
+                Ok(url) => with_digest(&url, digest)?,
+                Err(error) => return Ok(Attempt::Done(Err(error))),
             };
-            backoff.wait(error, asked)?;
+            let headers = [("content-type", "application/octet-stream")];
+            let answer = self.once(&Call::new(Method::Put, To::Url(&url), &self.scope).headers(&headers).body(bytes))?;
+            match answer.status() {
+                201 => Ok(Attempt::Done(self.accepted(&answer, digest))),
+                status if is_busy(status) || is_forgotten(&answer) => Ok(self.client.lost(&answer)),
+                _ => Err(self.client.refusal(&answer)),
+            }
+        })?
+    }
+
+    /// Sends what comes in one request.
+    fn stream(&self, url: Option<Url>, digest: &Digest, mut body: Inbox, size: u64) -> Result<(), Failure> {
+        let url = url.map_or_else(|| self.start().map(|(url, _)| url), Ok)?;
+        let sent = self.client.stream(Method::Put, &with_digest(&url, digest)?, &self.scope, &mut body, size);
+        match sent {
+            Ok((answer, _)) if answer.status() == 201 => Ok(self.accepted(&answer, digest)?),
+            Ok((answer, _)) if is_busy(answer.status()) || is_forgotten(&answer) => Err(self.lost(&answer)),
+            Ok((answer, true)) => Err(Failure { error: self.client.refusal(&answer), remedy: Remedy::Token }),
+            Ok((answer, false)) => Err(self.client.refusal(&answer).into()),
+            Err(error) if error.kind() == ErrorKind::Unavailable => Err(Failure { error, remedy: Remedy::Anew(None) }),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -126,9 +175,26 @@ impl Uploads {
         same_digest(self.client.registry(), answer, digest)
     }
 
-    /// A refusal after which it makes sense to begin anew.
-    fn lost(&self, answer: &Answer) -> Error {
-        Error::new(ErrorKind::Unavailable, self.client.refusal(answer).to_string())
+    fn lost(&self, answer: &Answer) -> Failure {
+        Failure { error: self.client.refusal(answer), remedy: Remedy::Anew(asked_to_wait(&answer.head)) }
+    }
+
+    /// Waits until no other lane has a large chunk: several of them would be more memory than a program may have.
+    fn room(&self) -> Result<Room<'_>> {
+        while self.large.swap(true, Ordering::Acquire) {
+            self.client.cancel().poll()?;
+            thread::sleep(SLICE);
+        }
+        Ok(Room(&self.large))
+    }
+}
+
+/// The right to a large chunk.
+struct Room<'a>(&'a AtomicBool);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -162,20 +228,30 @@ fn is_forgotten(answer: &Answer) -> bool {
 /// Sends chunks as they come, and says at the end what they are.
 pub(super) struct Chunks<'a> {
     uploads: &'a Uploads,
+    /// Where an upload was begun for a blob of which it is known that it is not there.
+    begun: Option<Url>,
+    missing: bool,
     /// Where the next chunk goes; nowhere yet while the first is not full.
     url: Option<Url>,
     chunk: Vec<u8>,
     size: usize,
+    room: Option<Room<'a>>,
     /// Where the chunk begins in the blob.
     start: u64,
 }
 
 impl<'a> Chunks<'a> {
+    /// Begins a blob of which nothing is known.
     pub(super) fn new(uploads: &'a Uploads) -> Self {
-        Self { uploads, url: None, chunk: Vec::new(), size: CHUNK, start: 0 }
+        Self { uploads, begun: None, missing: false, url: None, chunk: Vec::new(), size: CHUNK, room: None, start: 0 }
     }
 
-    pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+    /// Begins a blob of one chunk that the registry does not have, where an upload was begun already at `url`.
+    pub(super) fn missing(uploads: &'a Uploads, url: Option<Url>) -> Self {
+        Self { begun: url, missing: true, ..Self::new(uploads) }
+    }
+
+    pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
         while !bytes.is_empty() {
             self.chunk.reserve_exact(self.size - self.chunk.len());
             // One that is full is sent when there is more: a blob of one chunk goes whole.
@@ -189,30 +265,34 @@ impl<'a> Chunks<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(mut self, digest: &Digest, size: u64) -> Result<()> {
-        let Some(begun) = &self.url else {
-            return if self.uploads.has(digest, size)? { Ok(()) } else { self.uploads.put(digest, &self.chunk) };
+    pub(super) fn finish(mut self, digest: &Digest, size: u64) -> Result<(), Failure> {
+        let Some(begun) = self.url.clone() else {
+            let held = !self.missing && self.uploads.has(digest, size)?;
+            return if held { Ok(()) } else { Ok(self.uploads.put(digest, &self.chunk, self.begun)?) };
         };
-        let mut url = begun.clone();
-        if !self.chunk.is_empty() {
-            url = self.send()?;
-        }
-        let url = with_digest(&url, digest)?;
-        let answer = self.uploads.once(&Call::new(Method::Put, To::Url(&url), &self.uploads.scope));
-        match answer {
-            Ok(answer) if answer.status() == 201 => self.uploads.accepted(&answer, digest),
-            Ok(answer) if !is_busy(answer.status()) && !is_forgotten(&answer) => Err(self.uploads.client.refusal(&answer)),
-            Err(error) if error.kind() != ErrorKind::Unavailable => Err(error),
-            // The answer may have been lost, and not the blob.
-            failed => match self.uploads.has(digest, size)? {
-                true => Ok(()),
-                false => Err(failed.map_or_else(|error| error, |answer| self.uploads.lost(&answer))),
-            },
+        let url = with_digest(&if self.chunk.is_empty() { begun } else { self.send()? }, digest)?;
+        let mut backoff = self.uploads.client.backoff();
+        loop {
+            let (error, asked) = match self.uploads.once(&Call::new(Method::Put, To::Url(&url), &self.uploads.scope)) {
+                Ok(answer) if answer.status() == 201 => return Ok(self.uploads.accepted(&answer, digest)?),
+                // The answer before may have been lost, and not the blob.
+                Ok(answer) if is_forgotten(&answer) => {
+                    return if self.uploads.has(digest, size)? { Ok(()) } else { Err(self.uploads.lost(&answer)) };
+                }
+                Ok(answer) if is_busy(answer.status()) => (self.uploads.client.refusal(&answer), asked_to_wait(&answer.head)),
+                Ok(answer) => return Err(self.uploads.client.refusal(&answer).into()),
+                Err(error) if error.kind() == ErrorKind::Unavailable => (error, None),
+                Err(error) => return Err(error.into()),
+            };
+            backoff.wait(error, asked)?;
+            if self.uploads.has(digest, size)? {
+                return Ok(());
+            }
         }
     }
 
     /// Sends the chunk, and what the registry lacks of it again. Returns where the next goes.
-    fn send(&mut self) -> Result<Url> {
+    fn send(&mut self) -> Result<Url, Failure> {
         let uploads = self.uploads;
         let mut url = match self.url.take() {
             Some(url) => url,
@@ -220,6 +300,7 @@ impl<'a> Chunks<'a> {
                 let (url, least) = uploads.start()?;
                 if least > self.chunk.len() {
                     // It wants larger ones: this one is filled up first.
+                    self.room = Some(uploads.room()?);
                     (self.url, self.size) = (Some(url.clone()), least);
                     return Ok(url);
                 }
@@ -238,23 +319,28 @@ impl<'a> Chunks<'a> {
                 Ok(answer) if answer.status() == 202 => {
                     at = acknowledged(&answer).unwrap_or(end);
                     if at > end || at < self.start {
-                        return Err(Error::mismatch(format_args!(
-                            "{} says that it has {at} bytes, expected {end}",
-                            uploads.client.registry()
-                        )));
+                        let registry = uploads.client.registry();
+                        return Err(Error::mismatch(format_args!("{registry} says that it has {at} bytes, expected {end}")).into());
                     }
                     url = location(&answer)?;
                     backoff.reset();
                     continue;
                 }
                 Ok(answer) if is_forgotten(&answer) => return Err(uploads.lost(&answer)),
-                Ok(answer) if answer.status() == 416 || is_busy(answer.status()) => (uploads.lost(&answer), asked_to_wait(&answer.head)),
-                Ok(answer) => return Err(uploads.client.refusal(&answer)),
+                Ok(answer) if answer.status() == 416 || is_busy(answer.status()) => {
+                    let error = Error::new(ErrorKind::Unavailable, uploads.client.refusal(&answer).to_string());
+                    (error, asked_to_wait(&answer.head))
+                }
+                Ok(answer) => return Err(uploads.client.refusal(&answer).into()),
                 Err(error) if error.kind() == ErrorKind::Unavailable => (error, None),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             backoff.wait(error, asked)?;
+            let before = at;
             (at, url) = self.resume(&url)?;
+            if at > before {
+                backoff.reset();
+            }
         }
         self.start = end;
         self.chunk.clear();
@@ -263,7 +349,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// Asks how much the registry has, and where the rest goes.
-    fn resume(&self, url: &Url) -> Result<(u64, Url)> {
+    fn resume(&self, url: &Url) -> Result<(u64, Url), Failure> {
         let answer = self.uploads.client.ask(&Call::new(Method::Get, To::Url(url), &self.uploads.scope), ANSWER)?;
         if !matches!(answer.status(), 200 | 202 | 204) {
             return Err(self.uploads.lost(&answer));
@@ -273,7 +359,8 @@ impl<'a> Chunks<'a> {
         let held = acknowledged(&answer).filter(|held| *held != 1 && (self.start..=end).contains(held));
         let held = held.ok_or_else(|| {
             let registry = self.uploads.client.registry();
-            Error::new(ErrorKind::Unavailable, format!("{registry} lost a part of the upload"))
+            let error = Error::new(ErrorKind::Unavailable, format!("{registry} lost a part of the upload"));
+            Failure { error, remedy: Remedy::Anew(None) }
         })?;
         Ok((held, location(&answer).unwrap_or_else(|_| url.clone())))
     }
@@ -290,30 +377,21 @@ fn acknowledged(answer: &Answer) -> Option<u64> {
 /// Sends a blob of known size and digest in one request, on a thread of its own that waits for its bytes.
 pub(super) struct Stream {
     buffers: Option<Sender<Vec<u8>>>,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Option<JoinHandle<Result<(), Failure>>>,
     cancel: Cancel,
 }
 
 impl Stream {
     /// Begins it, where an upload was begun already at `url`.
-    pub(super) fn new(uploads: &Arc<Uploads>, url: Option<Url>, digest: Digest, size: u64) -> Self {
+    pub(super) fn new(uploads: &Uploads, url: Option<Url>, digest: Digest, size: u64) -> Result<Self> {
         let (buffers, inbox) = bounded(WAITING);
-        let (uploads, cancel) = (Arc::clone(uploads), uploads.client.cancel().child());
-        let mut body = Inbox { inbox, cancel: cancel.clone(), rest: Vec::new(), at: 0 };
-        let thread = std::thread::spawn(move || {
-            let url = url.map_or_else(|| uploads.start().map(|(url, _)| url), Ok)?;
-            let url = with_digest(&url, &digest)?;
-            let answer = uploads.client.stream(Method::Put, &url, &uploads.scope, &mut body, size)?;
-            match answer.status() {
-                201 => uploads.accepted(&answer, &digest),
-                status if is_busy(status) || is_forgotten(&answer) => Err(uploads.lost(&answer)),
-                _ => Err(uploads.client.refusal(&answer)),
-            }
-        });
-        Self { buffers: Some(buffers), thread: Some(thread), cancel }
+        let cancel = uploads.client.cancel().child();
+        let (uploads, body) = (uploads.until(&cancel), Inbox { inbox, cancel: cancel.clone(), rest: Vec::new(), at: 0 });
+        let thread = thread::Builder::new().name("upload".to_owned()).spawn(move || uploads.stream(url, &digest, body, size));
+        Ok(Self { buffers: Some(buffers), thread: Some(thread.map_err(Error::io)?), cancel })
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let mut buffer = bytes.to_vec();
         loop {
             self.cancel.poll()?;
@@ -324,20 +402,20 @@ impl Stream {
                 // It ended before it had all: it says why.
                 Err(SendTimeoutError::Disconnected(_)) => {
                     self.join()?;
-                    return Err(Error::invalid("the registry took the blob before it was complete"));
+                    return Err(Error::invalid("the registry took the blob before it was complete").into());
                 }
             }
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
         self.buffers = None;
         self.join()
     }
 
-    fn join(&mut self) -> Result<()> {
+    fn join(&mut self) -> Result<(), Failure> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.join().unwrap_or_else(|_| Err(Error::invalid("the thread of an upload ended")))
+        thread.join().unwrap_or_else(|_| Err(Error::invalid("the thread of an upload ended").into()))
     }
 }
 

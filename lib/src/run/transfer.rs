@@ -55,7 +55,7 @@ impl Transfer<'_> {
     pub(crate) fn run(&self) -> Result<(Written, Counts)> {
         loop {
             match self.attempt() {
-                Err(error) if self.sink.again(self.task, &error) => self.cancel.poll()?,
+                Err(error) => self.sink.again(self.task, error)?,
                 done => return done,
             }
         }

@@ -84,7 +84,7 @@ fn add_referrers(catalog: &mut Catalog, mut others: Vec<Root>) {
     loop {
         let mut digests = Vec::new();
         catalog.roots.iter().for_each(|root| collect_digests(catalog, &root.node, &mut digests));
-        let tags: Vec<_> = digests.iter().map(|digest| digest.to_string().replace(':', "-")).collect();
+        let tags: Vec<_> = digests.iter().map(Digest::referrers_tag).collect();
         let refers = |root: &Root| {
             let by_tag = |name: &Name| {
                 let tag = match name {
