@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
@@ -50,7 +51,26 @@ impl Cancel {
     pub fn poll(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
+
+    /// Waits, and looks all the while whether somebody asked to stop.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+    pub(crate) fn sleep(&self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            self.poll()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(SLICE));
+        }
+    }
 }
+
+/// How often whoever waits looks whether to stop: not noticed by people, and nothing for a processor.
+pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
 /// Is told how far the work is. Called from several threads; every call must return at once.
 pub trait Progress: Send + Sync {

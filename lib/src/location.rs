@@ -236,6 +236,12 @@ fn parse_remote(text: &str) -> Result<Option<Location>> {
         return Ok(Some(location));
     }
     let Some(reference) = text.strip_prefix(REGISTRY) else { return Ok(None) };
+    // A digest has no slash. What is in front of it is not repeated.
+    if reference.split_once('@').is_some_and(|(_, rest)| rest.contains('/')) {
+        return Err(Error::invalid("a reference has no user or password")
+            .frame(REGISTRY)
+            .hint("longshore login, or --creds USER:PASSWORD"));
+    }
     let reference = Reference::parse(reference).map_err(|error| Error::from(error).frame(text.escape_debug()))?;
     Ok(Some(Location::Registry(reference)))
 }

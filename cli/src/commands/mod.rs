@@ -24,7 +24,7 @@ use std::time::Instant;
 use longshore::catalog::{ImageId, Wanted};
 use longshore::context::{Context, Silent};
 use longshore::location::{self, Access, Location, OpenOptions};
-use longshore::plan::{self, ConvertOptions, NameChange};
+use longshore::plan::{self, Compress, ConvertOptions, NameChange};
 use longshore::run::{self, Report};
 use longshore::source::{Source, join, one_image};
 use longshore::spec::Platform;
@@ -74,7 +74,12 @@ pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::
 
 /// Writes the images of `from` to `to`: what `copy` and `save` both do once they know where.
 fn convert(job: Job<'_>, args: &ConvertArgs, from: &[Location], to: &Location, how: &ConvertOptions) -> anyhow::Result<Option<Report>> {
-    write(job, args, from, to, how, |job, opening| {
+    let mut how = how.clone();
+    // From registry to registry nothing is changed that nobody asks for: signatures name the digest of the manifest.
+    if [to].into_iter().chain(from).all(|location| matches!(location, Location::Registry(_))) {
+        how.compress = how.compress.or(Some(Compress::Keep));
+    }
+    write(job, args, from, to, &how, |job, opening| {
         Ok(join(from.iter().map(|location| location::open(location, opening, &job.context)).collect::<Result<_, _>>()?))
     })
 }

@@ -66,6 +66,29 @@ fn a_platform_that_is_not_there_is_told_what_is() {
 }
 
 #[test]
+fn a_list_of_docker_is_copied_as_a_whole() {
+    let scene = Scene::new();
+    let (mut layout, _) = multi(&scene);
+    let index = layout.blobs().iter().find(|(_, bytes)| bytes.windows(12).any(|word| word == b"\"manifests\":")).unwrap().1.clone();
+    let list = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let text = String::from_utf8(index).unwrap().replace("application/vnd.oci.image.index.v1+json", list);
+    let top = layout.blob(list, text.into_bytes());
+    let digest = scene.registry.push_layout(&layout, &top, "list", "1");
+    scene.ok("copy --all-platforms docker://HOST/list:1 docker://HOST/copied:1");
+    assert_eq!(scene.registry.digest("copied", "1"), Some(digest));
+}
+
+#[test]
+fn plain_layers_stay_plain_between_registries() {
+    let scene = Scene::new();
+    let digest = scene.registry.push_image(&Image::new("plain:1").layer("a=1"), "plain", "1");
+    scene.ok("copy docker://HOST/plain:1 docker://HOST/copied:1");
+    assert_eq!(scene.registry.digest("copied", "1"), Some(digest.clone()));
+    scene.ok("copy --compress gzip docker://HOST/plain:1 docker://HOST/packed:1");
+    assert_ne!(scene.registry.digest("packed", "1"), Some(digest));
+}
+
+#[test]
 fn an_index_is_copied_as_a_whole() {
     let scene = Scene::new();
     let (_, digest) = multi(&scene);

@@ -1,5 +1,7 @@
 //! Pulling from a registry with which something is wrong.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use longshore_testkit::registry::{Auth, Bearer, Fault, Framing, What};
@@ -47,6 +49,7 @@ fn what_passes_is_waited_for() {
         row("a blob's connection is reset", large(What::Reset), 2..=2, Done),
         row("a blob breaks off", large(What::Cut(2_000_000)), 2..=2, Done),
         row("a blob breaks off three times", large(What::Cut(500_000)).times(3), 4..=4, Done),
+        row("a blob breaks off every 400 kB", large(What::Cut(400_000)).always(), 10..=20, Done),
         row("a blob is reset", large(What::ResetAfter(2_000_000)), 2..=2, Done),
         row("a blob breaks off at its first byte", large(What::Cut(0)).times(2), 3..=3, Done),
         row("500 on a blob", large(What::status(500)).times(2), 3..=3, Done),
@@ -187,6 +190,26 @@ fn other_hosts_give_blobs_and_learn_nothing() {
             assert_eq!(scene.count(LARGE), 2, "{auth:?} {address}: once here and once there");
         }
     }
+}
+
+#[test]
+fn who_comes_back_from_another_host_is_nobody() {
+    let scene = Scene::new();
+    scene.registry.auth(Auth::Basic, "user", "secret");
+    // The other host chooses where the way back leads.
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    scene.fault(large(What::redirect(307, &format!("http://{}/", elsewhere.local_addr().unwrap()))).always());
+    let back =
+        scene.fill("HTTP/1.1 307 Back\r\nLocation: http://HOST/v2/app/manifests/1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    std::thread::spawn(move || {
+        for mut stream in elsewhere.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(back.as_bytes());
+        }
+    });
+    scene.fails("--creds user:secret copy docker://HOST/app:1 docker-archive:out.tar", &["401"]);
+    let came_back = scene.registry.asked("GET /v2/app/manifests/1");
+    assert!(came_back.len() >= 2 && came_back[1..].iter().all(|asked| asked.header("authorization").is_none()), "{came_back:?}");
 }
 
 #[test]

@@ -14,13 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, sockopt};
 
-use crate::context::Cancel;
+use crate::context::{Cancel, SLICE};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 
 use super::url::Url;
-
-/// How long a thread sleeps before it looks whether it shall stop.
-const SLICE: Duration = Duration::from_millis(50);
 
 /// A connected socket.
 pub(super) struct Socket {
@@ -77,8 +74,7 @@ impl Socket {
                 Ok(()) => return Ok(Self { stream: Stream::Unix(fd.into()), cancel: cancel.clone(), idle, watch: false }),
                 // Too many wait already to be accepted (unix(7)).
                 Err(Errno::AGAIN) if Instant::now() < end => {
-                    cancel.poll()?;
-                    thread::sleep(SLICE);
+                    cancel.sleep(SLICE)?;
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::NOENT) => return Err(Error::new(ErrorKind::Unavailable, "there is no such socket").frame(path.display())),

@@ -10,6 +10,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, RootCertStore,
     SignatureScheme, WantsVerifier,
@@ -55,7 +56,7 @@ impl TlsSettings {
             Some((chain, key)) => {
                 let chain = certificates(chain).map_err(|error| error.frame("the client's certificate"))?;
                 let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| setup("the client's key", &error))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| setup("the client's certificate and key", &error))?
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity(chain, key)?)))
             }
         };
         Ok(Arc::new(config))
@@ -327,6 +328,17 @@ fn explain(error: &rustls::Error, host: &str) -> Error {
     }
 }
 
+/// Who we are. A certificate of version 1, which OpenSSL 3.0 makes where nobody asks for more, cannot be read here and is the server's business.
+fn identity(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey> {
+    let failed = |error: rustls::Error| setup("the client's certificate and key", &error);
+    let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).map_err(failed)?;
+    let identity = CertifiedKey::new(chain, key);
+    match identity.keys_match() {
+        Ok(()) | Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) => Ok(identity),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// Whom we believe to be the host that was asked for.
 #[derive(Debug)]
 enum Belief {
@@ -347,8 +359,10 @@ impl ServerCertVerifier for Belief {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Self::Known { usual, known } = self else { return Ok(ServerCertVerified::assertion()) };
         match usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // webpki does not take an authority for a server; where it is known, its name is what is left to look at.
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if known.iter().any(|known| known == end_entity) => {
+            // webpki does not take an authority for a server, and asks who has signed it; where it is known, its name is what is left to look at.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
+                if known.iter().any(|known| known == end_entity) =>
+            {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }

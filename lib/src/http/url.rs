@@ -198,7 +198,16 @@ fn bounded(text: &str) -> Result<()> {
 }
 
 fn wrong(text: &str, what: &str) -> Error {
-    Error::invalid(format_args!("{text:?} is no address: {what}"))
+    Error::invalid(format_args!("{:?} is no address: {what}", without_secrets(text)))
+}
+
+/// An address for a message: passwords are in front of the host, and signatures in the query.
+fn without_secrets(text: &str) -> String {
+    let (address, query) = text.split_once('?').map_or((text, ""), |(address, _)| (address, "?…"));
+    let (scheme, rest) = address.split_once("//").map_or(("", address), |(scheme, rest)| (&address[..scheme.len() + 2], rest));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("…@{host}"));
+    format!("{scheme}{host}{path}{query}")
 }
 
 /// Whether a scheme begins it (RFC 3986, 3.1): letters and a colon, before any slash.
@@ -300,6 +309,20 @@ mod tests {
             &long,
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn messages_have_no_secrets() {
+        for (text, shown) in [
+            ("https://user:pass@word@h/p?X-Sig=secret", "https://…@h/p?…"),
+            ("//user:secret@h", "//…@h"),
+            ("ftp://h/a@b?", "ftp://h/a@b?…"),
+            ("user:secret@h/x", "…@h/x"),
+            ("/path", "/path"),
+        ] {
+            let said = wrong(text, "why").to_string();
+            assert_eq!(said, format!("{shown:?} is no address: why"), "{text}");
         }
     }
 

@@ -140,6 +140,11 @@ impl Client {
         self.repository.domain()
     }
 
+    /// The repository that it was made for.
+    pub(crate) fn repository(&self) -> &Reference {
+        &self.repository
+    }
+
     pub(crate) fn backoff(&self) -> Backoff {
         Backoff::new(&self.cancel, self.idle)
     }
@@ -150,7 +155,7 @@ impl Client {
 
     /// Makes a call, and again while the registry is busy or the connection breaks. Of an answer of 2xx at most `most` bytes are taken.
     pub(crate) fn ask(&self, call: &Call<'_>, most: u64) -> Result<Answer> {
-        // That it cannot be reached is no answer to this call.
+        // That the registry cannot be reached was tried often enough, and is no failure of this call.
         self.base()?;
         self.patiently(|| self.once(call).and_then(|(response, url)| read(response, url, most)).map(|answer| self.unless_busy(answer)))
     }
@@ -185,9 +190,12 @@ impl Client {
             To::Path(path) => base.with_path(path)?,
             To::Url(url) => url.clone(),
         };
+        // Who was sent elsewhere comes back as nobody: that other host chose the way.
+        let mut ours = true;
         for _ in 0..=REDIRECTS {
             self.allowed(&url)?;
-            let response = self.authorized(call, &url, &base)?;
+            ours &= url.origin() == base.origin();
+            let response = self.authorized(call, &url, ours.then_some(&base))?;
             let location = match response.status {
                 301 | 302 | 303 | 307 | 308 if matches!(call.method, Method::Get | Method::Head) => response.header("location"),
                 _ => None,
@@ -198,12 +206,13 @@ impl Client {
         Err(Error::invalid(format_args!("it redirects more than {REDIRECTS} times")).frame(base.authority()))
     }
 
-    /// Sends a call to one place; a token that it refuses is replaced once.
-    fn authorized(&self, call: &Call<'_>, url: &Url, base: &Url) -> Result<Response> {
-        let ours = url.origin() == base.origin();
+    /// Sends a call to one place; to the registry itself, at `base`, with credentials. A token that it refuses is replaced once.
+    fn authorized(&self, call: &Call<'_>, url: &Url, base: Option<&Url>) -> Result<Response> {
         for fresh in [false, true] {
             let mut request = Request::new(call.method, url);
-            if ours && let Some(proof) = self.authorization(call.scope, base)? {
+            if let Some(base) = base
+                && let Some(proof) = self.authorization(call.scope, base)?
+            {
                 request = request.header("authorization", proof);
             }
             for (name, value) in call.headers {
@@ -213,7 +222,7 @@ impl Client {
                 request = request.body(Body::Bytes(call.body));
             }
             let response = self.send(request)?;
-            if response.status != 401 || !ours || fresh || !self.learn(&response, call.scope) {
+            if response.status != 401 || base.is_none() || fresh || !self.learn(&response, call.scope) {
                 return Ok(response);
             }
         }
@@ -402,7 +411,9 @@ impl Client {
             .map(|reason| format!(" {reason}"))
             .unwrap_or_default();
         let error = Error::new(kind, format!("{} answers {status}{reason}{said}", answer.url.authority()));
-        if status != 401 {
+        // Elsewhere nobody was told who asks.
+        let is_ours = || lock(&self.learned.base).as_ref().is_none_or(|base| base.origin() == answer.url.origin());
+        if status != 401 || !is_ours() {
             return error;
         }
         match lock(&self.learned.credential).as_ref().is_some_and(Option::is_some) {

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::Response;
 
 /// With this much since the last failure, the connection is as good as new.
-const PROGRESS: u64 = 64 << 10;
+const PROGRESS: u64 = 1 << 10;
 
 /// Reads one blob. Whoever reads it compares the digest.
 pub(super) struct BlobReader {
@@ -124,7 +124,7 @@ impl Read for BlobReader {
             return Ok(0);
         }
         let step = left.min(buffer.len());
-        // That it cannot be reached is no failure of this blob, and was tried often enough.
+        // That the registry cannot be reached was tried often enough, and is no failure of this blob.
         self.client.base()?;
         loop {
             let asked = match self.body.take() {

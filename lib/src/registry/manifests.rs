@@ -23,6 +23,10 @@ pub(super) fn fetch(client: &Client, repository: &str, reference: &str, limit: u
     let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
     let (path, scope) = (format!("/v2/{repository}/manifests/{reference}"), Scope::pull(repository));
     let answer = client.ask(&Call::get(&path, &scope).headers(&[("accept", &accept)]), limit)?;
+    if answer.status() == 404 && !answer.bytes.windows(12).any(|word| word == b"NAME_UNKNOWN") {
+        let refusal = client.refusal(&answer);
+        return Err(refusal.hint(format_args!("longshore tags {} lists the tags", client.repository().familiar_repository())));
+    }
     if answer.status() != 200 {
         return Err(client.refusal(&answer));
     }

@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::http::Method;
 use crate::reference::Reference;
-use crate::spec::media::OCI_INDEX;
+use crate::spec::media::{DOCKER_LIST, OCI_INDEX};
 use crate::spec::{Descriptor, Index, JsonLimits, Manifest, Object, Raw};
 use crate::tree::{Opening, TreeReader};
 
@@ -167,7 +167,7 @@ pub(super) fn note(client: &Client, repository: &str, manifest: &[u8], digest: &
 fn describe(manifest: &[u8], digest: &Digest, limits: &crate::limits::Limits) -> Result<Option<(Digest, Object)>> {
     let json = JsonLimits::manifest(limits);
     let media_type = media_type_of(manifest);
-    let (subject, artifact_type, annotations) = if media_type == OCI_INDEX {
+    let (subject, artifact_type, annotations) = if matches!(media_type.as_str(), OCI_INDEX | DOCKER_LIST) {
         let index = Raw::<Index>::parse(manifest.to_vec(), &json).map_err(Error::from)?;
         (index.subject.clone(), index.artifact_type.clone(), index.annotations.clone())
     } else {
@@ -191,11 +191,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_next_page_is_the_one_that_is_called_so() {
+        for (header, target) in [
+            ("</v2/x?last=a>; rel=\"next\"", Some("/v2/x?last=a")),
+            ("</v2/x?last=a,b>; rel=next", Some("/v2/x?last=a,b")),
+            ("</first>; rel=\"prev\", </second>; title=\"x,y\"; rel=\"next\"", Some("/second")),
+            ("</first>; rel=\"NEXT\", </second>; rel=\"prev\"", Some("/first")),
+            ("</first>; rel=\"prev\"", None),
+            ("</next>; rel=\"nextish\"", None),
+            ("rel=\"next\"", None),
+            ("<", None),
+            ("", None),
+        ] {
+            assert_eq!(next_link(header), target, "{header}");
+        }
+    }
+
+    #[test]
     fn tags_that_lead_to_what_refers_to_an_image() {
         let digest = format!("sha256-{}", "5a".repeat(32));
+        let long: Digest = format!("sha512:{}", "5a".repeat(64)).parse().unwrap();
+        assert_eq!(long.referrers_tag(), format!("sha512-{}", "5a".repeat(32)));
         for (name, expected) in [
             (format!("a.example/b:{digest}.sig"), Some(format!("{digest}.sig"))),
             (format!("a.example/b:{digest}"), Some(digest.clone())),
+            (format!("a.example/b:{}", long.referrers_tag()), Some(long.referrers_tag())),
             (format!("{digest}.att"), Some(format!("{digest}.att"))),
             (format!("{digest}.att:latest"), Some(format!("{digest}.att"))),
             (format!("a.example/b:{digest}5"), None),

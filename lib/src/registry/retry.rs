@@ -13,8 +13,6 @@ const ATTEMPTS: u32 = 6;
 const FIRST: Duration = Duration::from_millis(300);
 /// The longest that a registry may ask to wait; with more, whoever waits should know.
 const LONGEST: Duration = Duration::from_secs(60);
-/// How often a request to stop is looked for.
-const SLICE: Duration = Duration::from_millis(50);
 
 /// Whether an answer says that another try may help: "too many requests", time-outs and failures of the server, or of what stands before it.
 pub(super) fn is_busy(status: u16) -> bool {
@@ -86,12 +84,7 @@ impl Backoff {
         let wait = asked.unwrap_or_default().max(jitter(own));
         // Only what the other side takes counts.
         self.since = self.since.map(|since| since + wait);
-        let until = now + wait;
-        while Instant::now() < until {
-            self.cancel.poll()?;
-            std::thread::sleep(SLICE.min(until.saturating_duration_since(Instant::now())));
-        }
-        self.cancel.poll()
+        self.cancel.sleep(wait)
     }
 }
 

@@ -48,10 +48,7 @@ fn read(
         (Some(digest), _) => digest.to_string(),
         (None, tag) => tag.unwrap_or_default().to_owned(),
     };
-    let top = fetch(&client, repository, &wanted, opening.ctx.limits.manifest).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => error.hint(format_args!("longshore tags {} lists the tags", reference.familiar_repository())),
-        _ => error,
-    })?;
+    let top = fetch(&client, repository, &wanted, opening.ctx.limits.manifest)?;
     let descriptor = Descriptor::new(top.media_type.clone(), top.digest, top.bytes.len() as u64);
     let shelf = RepositoryShelf { client: &client, repository, top: Some(top) };
     let mut reader = TreeReader::new(&shelf, opening);
@@ -98,8 +95,15 @@ impl Shelf for RepositoryShelf<'_> {
         }
         if role == Role::Manifest {
             // Not a byte more than was stated.
-            let fetched = fetch_if_there(self.client, self.repository, &descriptor.digest.to_string(), limit.min(descriptor.size))?;
-            return Ok(fetched.map(|fetched| fetched.bytes));
+            let Descriptor { digest, size, .. } = descriptor;
+            let fetched = fetch_if_there(self.client, self.repository, &digest.to_string(), limit.min(*size))?;
+            return match fetched {
+                Some(fetched) if fetched.bytes.len() as u64 != *size => {
+                    let found = fetched.bytes.len();
+                    Err(Error::mismatch(format_args!("it has {found} bytes, but its descriptor says {size}")).frame(digest))
+                }
+                fetched => Ok(fetched.map(|fetched| fetched.bytes)),
+            };
         }
         let Descriptor { digest, size, .. } = descriptor;
         let mut bytes = Vec::new();

@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bo
 use super::auth::{Scope, encode};
 use super::client::{Answer, Call, Client, To};
 use super::retry::{Attempt, asked_to_wait, is_busy};
-use crate::context::Cancel;
+use crate::context::{Cancel, SLICE};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::http::{Method, Url};
@@ -33,8 +33,6 @@ const LARGEST: usize = 16 << 20;
 const ANSWER: u64 = 64 << 10;
 /// Buffers that wait for a stream.
 const WAITING: usize = 4;
-/// How often whoever waits looks whether it shall stop.
-const SLICE: Duration = Duration::from_millis(50);
 
 /// Why a blob did not arrive, and what may help.
 pub(super) struct Failure {
@@ -90,12 +88,14 @@ impl Uploads {
         let answer = self.client.ask(&Call::new(Method::Head, To::Path(&path), &self.scope), u64::MAX - 1)?;
         match answer.status() {
             200 => match answer.head.content_length {
+                // Some say so of everything that has no body in their answer.
+                Some(0) if size > 0 => Ok(false),
                 Some(found) if found != size => {
                     Err(Error::mismatch(format_args!("{} says that it has {found} bytes, expected {size}", self.client.registry())))
                 }
                 _ => Ok(true),
             },
-            // A refusal of this has no words. If the upload is refused too, that has.
+            // The answer to a HEAD has no body that could say why. If the upload is refused too, its answer has.
             401 | 403 | 404 | 405 => Ok(false),
             _ => Err(self.client.refusal(&answer)),
         }
@@ -110,9 +110,8 @@ impl Uploads {
         match answer.status() {
             201 => Ok(None),
             202 => location(&answer).map(Some),
-            // Who may not read the other repository may still write to this one.
-            401 | 403 | 404 => self.start().map(|(url, _)| Some(url)),
-            _ => Err(self.client.refusal(&answer)),
+            // Who may not read the other repository, or mount at all, may still write to this one.
+            _ => self.start().map(|(url, _)| Some(url)),
         }
     }
 
@@ -182,8 +181,7 @@ impl Uploads {
     /// Waits until no other lane has a large chunk: several of them would be more memory than a program may have.
     fn room(&self) -> Result<Room<'_>> {
         while self.large.swap(true, Ordering::Acquire) {
-            self.client.cancel().poll()?;
-            thread::sleep(SLICE);
+            self.client.cancel().sleep(SLICE)?;
         }
         Ok(Room(&self.large))
     }
@@ -322,7 +320,9 @@ impl<'a> Chunks<'a> {
                         let registry = uploads.client.registry();
                         return Err(Error::mismatch(format_args!("{registry} says that it has {at} bytes, expected {end}")).into());
                     }
-                    url = location(&answer)?;
+                    if answer.head.header("location").is_some() {
+                        url = location(&answer)?;
+                    }
                     backoff.reset();
                     continue;
                 }

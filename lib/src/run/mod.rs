@@ -168,7 +168,10 @@ fn move_blobs(
     let as_laid_out = sink.begin(expected, &cancel).context(|| format!("writing {destination}"))?;
 
     let sink = &*sink;
-    let lanes = lanes(plan, sink.order(), sized, ctx.pool.threads()).max(source.parallel()).max(sink.parallel());
+    let lanes = match source.parallel().max(sink.parallel()) {
+        0 => lanes(plan, sink.order(), sized, ctx.pool.threads()),
+        parallel => parallel,
+    };
     let order = order(plan, sink.order(), sized, as_laid_out);
     let next = AtomicUsize::new(0);
     let guessed_wrong = AtomicBool::new(false);
