@@ -24,7 +24,7 @@ use super::containerd::{self, Containerd};
 use super::disk;
 use super::folders::{Builder, FolderOf, Found, Place};
 use crate::context::Context;
-use crate::digest::{Algorithm, DiffId, Digest, Digester};
+use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::source::{Source, join};
 use crate::spec::{Json, JsonLimits, Repositories};
@@ -234,13 +234,10 @@ impl Graph {
         let digest: Digest = format!("sha256:{id}").parse().map_err(Error::invalid)?;
         let limit = builder.limits().config;
         let config = disk::need(&path, limit).and_then(|bytes| builder.config(bytes, &digest).path(&path))?;
-        let mut layers = Vec::with_capacity(config.rootfs.diff_ids.len());
-        let mut chain = None;
-        for (position, diff_id) in config.rootfs.diff_ids.iter().enumerate() {
-            let next = chain_id(chain.as_ref(), diff_id);
-            layers.push(self.layer(&next, diff_id).context(|| format!("layer {position}"))?);
-            chain = Some(next);
-        }
+        let diff_ids = &config.rootfs.diff_ids;
+        let chains = DiffId::chains(diff_ids);
+        let place = |(position, (chain, diff_id))| self.layer(chain, diff_id).context(|| format!("layer {position}"));
+        let layers = chains.iter().zip(diff_ids).enumerate().map(place).collect::<Result<Vec<_>>>()?;
         builder.add(Found { config, manifest: None, names, layers })
     }
 
@@ -266,13 +263,4 @@ impl Graph {
         }
         Ok(Place { folder: (self.folder)(&self.root, &cache), split: folder.join("tar-split.json.gz"), label: diff_id.to_string() })
     }
-}
-
-/// The [chain ID](https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md#layer-chainid) of a layer on those below it:
-/// "ChainID(L₀|...|Lₙ₋₁|Lₙ) = Digest(ChainID(L₀|...|Lₙ₋₁) + " " + DiffID(Lₙ))".
-fn chain_id(below: Option<&Digest>, diff_id: &DiffId) -> Digest {
-    let Some(below) = below else { return diff_id.0 };
-    let mut digester = Digester::new(Algorithm::Sha256);
-    digester.update(format!("{below} {diff_id}").as_bytes());
-    digester.finish()
 }
