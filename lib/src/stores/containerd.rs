@@ -108,7 +108,8 @@ pub fn containerd_names(store: &Containerd, ctx: &Context) -> Result<Vec<String>
 /// Reads the trees of the images that were chosen.
 fn contents(store: &Containerd, records: &[Record], chosen: Vec<Chosen>, opening: &Opening<'_>) -> Result<(Catalog, Vec<PathBuf>)> {
     let tops = chosen.iter().map(|chosen| records[chosen.at].target.digest).collect();
-    let shelf = Contents { blobs: store.root.join("io.containerd.content.v1.content").join("blobs"), tops };
+    let blobs = store.root.join("io.containerd.content.v1.content").join("blobs");
+    let shelf = Contents { blobs, tops, json_depth: opening.ctx.limits.json_depth };
     let mut tree = TreeReader::new(&shelf, opening);
     for Chosen { at, names } in chosen {
         opening.ctx.cancel.poll()?;
@@ -223,6 +224,8 @@ struct Contents {
     blobs: PathBuf,
     /// What names lead to: these must be complete.
     tops: HashSet<Digest>,
+    /// How deep manifests may be nested.
+    json_depth: usize,
 }
 
 impl Contents {
@@ -232,7 +235,8 @@ impl Contents {
 
     /// Whether all that a manifest lists is there.
     fn is_complete(&self, bytes: &[u8], limit: u64) -> Result<bool> {
-        let Ok(manifest) = Raw::<Manifest>::parse(bytes.to_vec(), &JsonLimits { bytes: limit, depth: 100 }) else { return Ok(true) };
+        let json = JsonLimits { bytes: limit, depth: self.json_depth };
+        let Ok(manifest) = Raw::<Manifest>::parse(bytes.to_vec(), &json) else { return Ok(true) };
         let foreign = |layer: &Descriptor| parse_layer_media(&layer.media_type).is_some_and(|media| media.foreign);
         for blob in [&manifest.config].into_iter().chain(&manifest.layers).filter(|blob| !foreign(blob)) {
             if self.open(&blob.digest)?.is_none() {
@@ -332,6 +336,20 @@ mod tests {
             assert_eq!(Containerd::parse(text, &default).unwrap(), (expected, reference.map(str::to_owned)), "{text}");
         }
         assert!(Containerd::parse("[/x", &default).is_err());
+    }
+
+    #[test]
+    fn how_deep_a_manifest_may_be_is_what_the_caller_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = format!("{}1{}", "[".repeat(120), "]".repeat(120));
+        let config = format!(r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":2}}"#, Digest::of(b"{}"));
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"deep":{deep}}}"#);
+        let complete = |json_depth| {
+            let contents = Contents { blobs: dir.path().to_owned(), tops: HashSet::new(), json_depth };
+            contents.is_complete(manifest.as_bytes(), 1 << 20).unwrap()
+        };
+        // What cannot be read is told by who reads it; what can be, lacks its config.
+        assert_eq!((complete(100), complete(200)), (true, false));
     }
 
     #[test]
