@@ -424,7 +424,7 @@ pub fn find(name: &str, access: &Access, ctx: &Context) -> Result<Found> {
             }
         }
     }
-    let error = Error::not_found(format_args!("there is no image {}", name.escape_debug()));
+    let error = near::no_image(name, &[]);
     let near = near::names(name, names.iter().map(String::as_str));
     Err(match (looked.is_empty(), near.is_empty()) {
         (true, _) => error.hint("there is no engine on this machine; name an archive or directory, or docker://NAME for a registry"),

@@ -134,7 +134,7 @@ fn names_that_are_wrong(engine: &Engine, ctx: &Context) {
     let error = from(engine, "kitchn:7", ctx).map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.to_string(), "docker-daemon:kitchn:7: there is no image kitchn:7");
-    assert!(error.hint_text().unwrap().starts_with("there are kitchen:"), "{error:?}");
+    assert!(error.hint_text().unwrap().starts_with("did you mean kitchen:"), "{error:?}");
     assert!(!engine.has("kitchn:7").unwrap());
     for bad in ["UPPER", "a b", "../x", "", "a?b", "%00"] {
         assert!(from(engine, bad, ctx).is_err(), "{bad}");

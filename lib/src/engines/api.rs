@@ -154,7 +154,8 @@ impl Engine {
         let label = format!("{}:{wanted}", self.name);
         let open = || {
             let image = self.inspect(wanted).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => self.missing(wanted),
+                // Docker says it twice in one message.
+                ErrorKind::NotFound => near::no_image(wanted, &self.names().unwrap_or_default()),
                 _ => error,
             })?;
             let response = self.get(&self.client, &format!("/images/get?names={}", escape(&image.saved_as(wanted), false)))?;
@@ -183,15 +184,6 @@ impl Engine {
     fn inspect(&self, wanted: &str) -> Result<Inspected> {
         let image = wanted.strip_prefix('@').unwrap_or(wanted);
         self.json(&format!("/images/{}/json", escape(image, true)))
-    }
-
-    /// Says that an image is not there, and which could be meant.
-    fn missing(&self, wanted: &str) -> Error {
-        // Docker says it twice in one message.
-        let error = Error::not_found(format_args!("there is no image {}", wanted.trim_start_matches('@').escape_debug()));
-        let names = self.names().unwrap_or_default();
-        let near = near::names(wanted, names.iter().map(String::as_str));
-        if near.is_empty() { error } else { error.hint(format_args!("there are {}", near.join(", "))) }
     }
 
     /// The chains of layers that the engine has, where it can be given an archive without them: `None` where it cannot.

@@ -127,7 +127,7 @@ pub(super) fn read_index(files: &dyn Files, reader: &mut TreeReader<'_>, opening
         }
     }
     if let Some(Pick::Name(wanted)) = opening.pick.filter(|_| passed.len() == raw.manifests.len()) {
-        return Err(not_found(&passed, &wanted.escape_debug().to_string()));
+        return Err(not_found(&passed, wanted));
     }
     reader.catalog.index = Some(raw);
     Ok(others)

@@ -12,9 +12,6 @@ use crate::reference::Reference;
 /// Digits that an ID must have at least: those that engines show.
 const ID: usize = 12;
 
-/// Names that a message lists.
-const SHOWN: usize = 20;
-
 /// One image of a store, as the store lists it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
@@ -163,17 +160,7 @@ fn is_id(text: &str) -> bool {
 
 /// Says that an image is not there, and what is.
 fn absent(images: &[Listed], wanted: &str) -> Error {
-    let error = Error::not_found(format_args!("there is no image {}", wanted.escape_debug()));
-    let all = names(images);
-    let near = near::names(wanted, all.iter().map(String::as_str));
-    if !near.is_empty() {
-        return error.hint(format_args!("did you mean {}?", near.join(" or ")));
-    }
-    match all.len() {
-        0 => error,
-        more if more > SHOWN => error.hint(format_args!("there are {} and {} more", all[..SHOWN].join(", "), more - SHOWN)),
-        _ => error.hint(format_args!("there are {}", all.join(", "))),
-    }
+    near::no_image(wanted, &names(images))
 }
 
 #[cfg(test)]

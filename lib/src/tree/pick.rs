@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, Content, IMAGE_NAME, Name, Node, REF_NAME, Root, W
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::near;
 use crate::reference::Reference;
 use crate::source::Pick;
 
@@ -120,7 +121,7 @@ fn pick(catalog: &mut Catalog, pick: Option<&Pick>) -> Result<()> {
         // Readers keep what matches; nothing left means that nothing matched.
         Some(Pick::Name(wanted)) => {
             if catalog.roots.is_empty() {
-                return Err(not_found(&[], &wanted.escape_debug().to_string()));
+                return Err(not_found(&[], wanted));
             }
             let entries = catalog.entries().len();
             if entries > 1 {
@@ -157,16 +158,10 @@ fn pick(catalog: &mut Catalog, pick: Option<&Pick>) -> Result<()> {
 }
 
 /// Says that an image is not there, and what is.
-pub(crate) fn not_found(roots: &[Root], what: &str) -> Error {
-    const SHOWN: usize = 20;
+pub(crate) fn not_found(roots: &[Root], wanted: &str) -> Error {
     let mut names: Vec<_> = roots.iter().map(Root::to_string).collect();
     names.dedup();
-    let error = Error::not_found(format_args!("there is no image {what}"));
-    match names.len() {
-        0 => error,
-        more if more > SHOWN => error.hint(format_args!("there are {} and {} more", names[..SHOWN].join(", "), more - SHOWN)),
-        _ => error.hint(format_args!("there are {}", names.join(", "))),
-    }
+    near::no_image(wanted, &names)
 }
 
 /// The node at or below `node` with this digest or image ID.

@@ -71,7 +71,7 @@ pub(super) fn open(files: ArchiveFiles, opening: &Opening<'_>) -> Result<Arc<dyn
     if let Some(Pick::Name(wanted)) = opening.pick
         && catalog.roots.is_empty()
     {
-        return Err(not_found(&others, &wanted.escape_debug().to_string()));
+        return Err(not_found(&others, wanted));
     }
     narrow(&mut catalog, opening, Vec::new())?;
     let names = reader.names;

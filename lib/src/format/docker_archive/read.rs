@@ -55,7 +55,7 @@ pub(super) fn open(files: ArchiveFiles, opening: &Opening<'_>) -> Result<Arc<dyn
     if let Some(Pick::Name(wanted)) = opening.pick {
         let called = |root: &Root| root.name.as_ref().is_some_and(|name| is_called(name, wanted));
         if !catalog.roots.iter().any(called) {
-            return Err(not_found(&catalog.roots, &wanted.escape_debug().to_string()));
+            return Err(not_found(&catalog.roots, wanted));
         }
         (catalog.roots, others) = std::mem::take(&mut catalog.roots).into_iter().partition(called);
     }
@@ -372,7 +372,8 @@ mod tests {
             assert_eq!(names(open(&archive, pick).unwrap().as_ref()), expected, "{pick}");
         }
         for (pick, says) in [
-            (":a", "there is no image a (there are a:1, a:2, b:latest, an image without a name)"),
+            (":a", "there is no image a (did you mean a:1 or a:2?)"),
+            (":other", "there is no image other (there are a:1, a:2, b:latest, an image without a name)"),
             (":@3", "there is no image @3 (there are @0 to @2)"),
             (&format!(":@{}", Digest::of(b"")), "there is no image @sha256:e3b0"),
             (":", "an empty image name"),
