@@ -354,6 +354,7 @@ fn docker_over_tls() {
     let error = docker(&settings, &ctx.cancel).unwrap().ping().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     let clear = DockerSettings { tls_verify: false, cert_path: None, ..settings };
+    assert!(error.hint_text().unwrap().contains("DOCKER_CERT_PATH"), "{error:?}");
     assert!(docker(&clear, &ctx.cancel).unwrap().ping().is_err());
 }
 

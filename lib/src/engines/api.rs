@@ -50,6 +50,17 @@ pub struct Engine {
     name: &'static str,
     /// Where it is, for messages.
     at: String,
+    /// What helps when it is not there.
+    advice: Advice,
+}
+
+/// What helps when an engine is not there: whose it is and how it is reached decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Advice {
+    /// Where nobody answers.
+    pub(super) unavailable: &'static str,
+    /// Where we are not let in.
+    pub(super) denied: Option<&'static str>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,25 +88,49 @@ struct RootFs {
 }
 
 impl Engine {
-    pub(super) fn new(place: Place, name: &'static str, cancel: &Cancel) -> Self {
+    /// Docker's daemon.
+    pub(super) fn docker(place: Place, cancel: &Cancel) -> Self {
+        let advice = Advice {
+            unavailable: "is docker running? DOCKER_HOST says where it is",
+            denied: match place {
+                Place::Socket(_) => Some(Advice::SOCKET),
+                Place::Tcp(..) => Some("ca.pem, cert.pem and key.pem are taken from DOCKER_CERT_PATH, or from docker's context"),
+            },
+        };
+        Self::new(place, "docker-daemon", advice, cancel)
+    }
+
+    /// podman's service.
+    pub(super) fn podman_at(place: Place, cancel: &Cancel) -> Self {
+        let advice = Advice {
+            unavailable: "is podman's service running? CONTAINER_HOST says where it is",
+            denied: match place {
+                Place::Socket(_) => Some(Advice::SOCKET),
+                Place::Tcp(..) => None,
+            },
+        };
+        Self::new(place, "podman", advice, cancel)
+    }
+
+    fn new(place: Place, name: &'static str, advice: Advice, cancel: &Cancel) -> Self {
         let settings = |idle_timeout, tls| Settings { idle_timeout, tls, ..Settings::default() };
         match place {
             Place::Socket(path) => {
                 let client = |idle| Client::unix(path.clone(), settings(idle, TlsSettings::default()), cancel);
                 let base = Url::parse("http://localhost/").expect("it is an address");
-                Self { client: client(WORKING), quick: client(THINKING), base, name, at: path.display().to_string() }
+                Self { client: client(WORKING), quick: client(THINKING), base, name, at: path.display().to_string(), advice }
             }
             Place::Tcp(base, tls) => {
                 let client = |idle| Client::new(settings(idle, tls.clone()), cancel);
                 let at = base.to_string().trim_end_matches('/').to_owned();
-                Self { client: client(WORKING), quick: client(THINKING), base, name, at }
+                Self { client: client(WORKING), quick: client(THINKING), base, name, at, advice }
             }
         }
     }
 
     /// The engine behind the socket that podman's service listens on.
     pub fn podman(socket: PathBuf, cancel: &Cancel) -> Self {
-        Self::new(Place::Socket(socket), "podman", cancel)
+        Self::podman_at(Place::Socket(socket), cancel)
     }
 
     /// What it is called in IMAGEs.
@@ -175,7 +210,7 @@ impl Engine {
         // One that does not answer, or lets nobody in, is found before anything is read.
         let held = self.held().context(|| self.name)?;
         let late = Late::default();
-        let load = Load::begin(&self.client, self.url("/images/load?quiet=1")?, &ctx.cancel, late.clone())?;
+        let load = Load::begin(&self.client, self.url("/images/load?quiet=1")?, self.advice, &ctx.cancel, late.clone())?;
         let given = Destination::Given(Given::new(Box::new(load), self.at.clone()));
         let archive = format::create_for_engine(given, held, options, ctx)?;
         Ok(Box::new(ToEngine { archive, late, name: self.name }))
@@ -236,7 +271,7 @@ impl Engine {
     }
 
     fn get(&self, client: &Client, path: &str) -> Result<Response> {
-        let response = client.send(Request::get(&self.url(path)?)).map_err(|error| absent(error, self.name))?;
+        let response = client.send(Request::get(&self.url(path)?)).map_err(|error| self.advice.give(error))?;
         answered(response)
     }
 }
@@ -253,12 +288,21 @@ impl Inspected {
     }
 }
 
-/// Says what helps when an engine is not there.
-pub(super) fn absent(error: Error, name: &str) -> Error {
-    match (error.kind(), error.hint_text()) {
-        (ErrorKind::Unavailable, None) if name == "docker-daemon" => error.hint("is docker running? DOCKER_HOST says where it is"),
-        (ErrorKind::Denied, None) => error.hint("its socket is root's, and often that of a group, such as docker"),
-        _ => error,
+impl Advice {
+    /// For a socket that is not ours.
+    const SOCKET: &str = "its socket is root's, and often that of a group, such as docker";
+
+    /// Says what helps, where nothing is said yet.
+    pub(super) fn give(self, error: Error) -> Error {
+        let hint = match (error.kind(), error.hint_text()) {
+            (ErrorKind::Unavailable, None) => Some(self.unavailable),
+            (ErrorKind::Denied, None) => self.denied,
+            _ => None,
+        };
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 }
 
@@ -300,6 +344,26 @@ fn escape(name: &str, slashes: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_helps() {
+        let socket = || Place::Socket("/x".into());
+        let tcp = || Place::Tcp(Url::parse("https://h/").unwrap(), TlsSettings::default());
+        let (docker, podman) = (|place| Engine::docker(place, &Cancel::default()), |place| Engine::podman_at(place, &Cancel::default()));
+        let hint = |engine: &Engine, kind| engine.advice.give(Error::new(kind, "x")).hint_text().unwrap_or_default().to_owned();
+        for (engine, unavailable, denied) in [
+            (docker(socket()), "DOCKER_HOST", "its socket is root's"),
+            (docker(tcp()), "DOCKER_HOST", "DOCKER_CERT_PATH"),
+            (podman(socket()), "CONTAINER_HOST", "its socket is root's"),
+            (podman(tcp()), "CONTAINER_HOST", ""),
+        ] {
+            assert!(hint(&engine, ErrorKind::Unavailable).contains(unavailable), "{engine:?}");
+            let told = hint(&engine, ErrorKind::Denied);
+            assert!(told.contains(denied) && told.is_empty() == denied.is_empty(), "{told} {engine:?}");
+            assert_eq!(hint(&engine, ErrorKind::Invalid), "");
+            assert_eq!(engine.advice.give(Error::new(ErrorKind::Unavailable, "x").hint("known")).hint_text(), Some("known"));
+        }
+    }
 
     #[test]
     fn names_in_addresses() {

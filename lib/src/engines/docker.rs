@@ -52,7 +52,7 @@ pub(super) enum Place {
 /// When what is set is wrong, or leads to something that is not supported: ssh.
 pub fn docker(settings: &DockerSettings, cancel: &Cancel) -> Result<Engine> {
     let place = place(settings, cancel)?;
-    Ok(Engine::new(place, "docker-daemon", cancel))
+    Ok(Engine::docker(place, cancel))
 }
 
 fn place(settings: &DockerSettings, cancel: &Cancel) -> Result<Place> {

@@ -16,7 +16,7 @@ use crate::http::{Body, Client, Method, Request, Url};
 use crate::transport::FinishWrite;
 
 use super::Late;
-use super::api::{absent, answered};
+use super::api::{Advice, answered};
 
 const SLICE: Duration = Duration::from_millis(50);
 /// Bytes of a piece.
@@ -43,11 +43,12 @@ pub(super) struct Load {
 
 impl Load {
     /// Begins a `POST` to `url`.
-    pub(super) fn begin(client: &Client, url: Url, cancel: &Cancel, late: Late) -> Result<Self> {
+    pub(super) fn begin(client: &Client, url: Url, advice: Advice, cancel: &Cancel, late: Late) -> Result<Self> {
         let (give, take) = bounded(PIECES);
         let (client, own) = (client.clone(), cancel.child());
         let pieces = Pieces { take, piece: Vec::new(), at: 0, ended: false, cancel: own.clone() };
-        let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || send(&client, &url, pieces)).map_err(Error::io)?;
+        let thread =
+            std::thread::Builder::new().name("load".to_owned()).spawn(move || send(&client, &url, advice, pieces)).map_err(Error::io)?;
         Ok(Self { give: Some(give), thread: Some(thread), piece: Vec::with_capacity(PIECE), own, late })
     }
 
@@ -140,10 +141,10 @@ impl Read for Pieces {
     }
 }
 
-fn send(client: &Client, url: &Url, mut pieces: Pieces) -> Result<()> {
+fn send(client: &Client, url: &Url, advice: Advice, mut pieces: Pieces) -> Result<()> {
     let cancel = pieces.cancel.clone();
     let request = Request::new(Method::Post, url).header("Content-Type", "application/x-tar").cancel(&cancel);
-    let response = client.send(request.body(Body::Stream { reader: &mut pieces, size: None })).map_err(|error| absent(error, ""))?;
+    let response = client.send(request.body(Body::Stream { reader: &mut pieces, size: None })).map_err(|error| advice.give(error))?;
     let said = answered(response)?.bytes(ANSWER)?;
     failure(&said)?;
     if pieces.ended { Ok(()) } else { Err(Error::new(ErrorKind::Unavailable, "the engine did not take all of it")) }
@@ -175,6 +176,18 @@ fn failure(said: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
+    const ADVICE: Advice = Advice { unavailable: "is it running?", denied: None };
+
+    #[test]
+    fn an_engine_that_is_gone_is_asked_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::unix(dir.path().join("none"), crate::http::Settings::default(), &Cancel::default());
+        let url = Url::parse("http://localhost/").unwrap();
+        let mut load = Load::begin(&client, url, ADVICE, &Cancel::default(), Late::default()).unwrap();
+        let error = Error::io(load.finish().unwrap_err());
+        assert_eq!((error.kind(), error.hint_text()), (ErrorKind::Unavailable, Some("is it running?")));
+    }
+
     #[test]
     fn answers() {
         failure(b"").unwrap();
@@ -199,7 +212,8 @@ mod tests {
         });
         let client = Client::unix(path, crate::http::Settings::default(), &Cancel::default());
         let (late, cancel) = (Late::default(), Cancel::default());
-        let mut load = Load::begin(&client, Url::parse("http://localhost/").unwrap(), &Cancel::default(), late.clone()).unwrap();
+        let url = Url::parse("http://localhost/").unwrap();
+        let mut load = Load::begin(&client, url, ADVICE, &Cancel::default(), late.clone()).unwrap();
         late.set(cancel.clone()).unwrap();
         let start = std::time::Instant::now();
         std::thread::spawn(move || {

@@ -47,7 +47,7 @@ pub enum Loader {
 pub fn podman(settings: &PodmanSettings, cancel: &Cancel) -> Result<Loader> {
     if let Some(host) = settings.host.as_deref().filter(|host| !host.is_empty()) {
         let place = of_host(host, None).context(|| "CONTAINER_HOST")?;
-        return Ok(Loader::Service(Engine::new(place, "podman", cancel)));
+        return Ok(Loader::Service(Engine::podman_at(place, cancel)));
     }
     let own = settings.runtime_dir.as_ref().map(|dir| dir.join("podman/podman.sock"));
     let usable = |socket: &PathBuf| access(socket, Access::READ_OK | Access::WRITE_OK).is_ok();
