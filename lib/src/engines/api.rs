@@ -30,8 +30,9 @@ use super::{FromEngine, Late, ToEngine};
 const WORKING: Duration = Duration::from_secs(3600);
 /// How long it may think about a question.
 const THINKING: Duration = Duration::from_secs(60);
-/// The longest answer in JSON. A list of images has some hundred bytes for each.
-const JSON: u64 = 64 << 20;
+/// The longest answer in JSON. It is held whole while it is parsed, within what the program may take in all; a list of images has some hundred
+/// bytes for each, so that it may name tens of thousands.
+const JSON: u64 = 16 << 20;
 /// The longest message of a failure.
 const MESSAGE: u64 = 64 << 10;
 /// How many images are asked for their layers. Those that are left out are sent whole.
@@ -252,8 +253,12 @@ impl Engine {
         let listed: Vec<Listed> = self.json("/images/json?all=1")?;
         let mut held = HashSet::new();
         for image in listed.iter().take(ASKED) {
-            // One that was removed meanwhile is not held.
-            let Ok(image) = self.json::<Inspected>(&format!("/images/{}/json", escape(&image.id, true))) else { continue };
+            let image: Inspected = match self.json(&format!("/images/{}/json", escape(&image.id, true))) {
+                Ok(image) => image,
+                // One that was removed meanwhile is not held.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             let layers: Vec<_> =
                 image.root_fs.layers.iter().flatten().map_while(|layer| layer.parse::<Digest>().ok()).map(DiffId).collect();
             held.extend(DiffId::chains(&layers));
@@ -343,7 +348,66 @@ fn escape(name: &str, slashes: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// Docker behind a socket, as far as `answers` goes: a path begins an answer, status and body. `asked` hears of every question first.
+    fn fake(socket: &Path, answers: &'static [(&str, u16, &str)], asked: impl Fn(&str) + Send + 'static) {
+        let listener = UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
+                    head.extend(byte);
+                }
+                let head = String::from_utf8(head).unwrap();
+                let path = head.split(' ').nth(1).unwrap_or_default();
+                asked(path);
+                let (status, body) =
+                    answers.iter().find(|(known, ..)| path.starts_with(known)).map_or((404, "{}"), |(_, status, body)| (*status, *body));
+                let len = body.len();
+                let _ = write!(stream, "HTTP/1.1 {status} OK\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}");
+            }
+        });
+    }
+
+    const ONE: &str = r#"{"Id":"one","RootFS":{"Layers":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}"#;
+    const ANSWERS: [(&str, u16, &str); 3] = [
+        ("/version", 200, r#"{"Components":[{"Name":"Engine"}]}"#),
+        ("/info", 200, "{}"),
+        ("/images/json", 200, r#"[{"Id":"gone"},{"Id":"one"},{"Id":"two"}]"#),
+    ];
+
+    #[test]
+    fn what_it_has_is_known_or_not() {
+        const SOME: [(&str, u16, &str); 4] = [ANSWERS[0], ANSWERS[1], ANSWERS[2], ("/images/one/json", 200, ONE)];
+        const TROUBLE: [(&str, u16, &str); 5] =
+            [SOME[0], SOME[1], SOME[2], SOME[3], ("/images/two/json", 503, r#"{"message":"it is ill"}"#)];
+        let dir = tempfile::tempdir().unwrap();
+        let engine = |name: &str, cancel: &Cancel| Engine::docker(Place::Socket(dir.path().join(name)), cancel);
+        // One that was removed meanwhile is not held.
+        fake(&dir.path().join("some"), &SOME, |_| ());
+        assert_eq!(engine("some", &Cancel::default()).held().unwrap().unwrap().len(), 1);
+        fake(&dir.path().join("trouble"), &TROUBLE, |_| ());
+        let error = engine("trouble", &Cancel::default()).held().unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unavailable, "it is ill"));
+        let cancel = Cancel::default();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let (stop, heard) = (cancel.clone(), Arc::clone(&asked));
+        fake(&dir.path().join("stopped"), &SOME, move |path| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+            if path.starts_with("/images/gone") {
+                stop.cancel();
+                // The answer would come too late.
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        assert_eq!(engine("stopped", &cancel).held().unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(asked.lock().unwrap().last().unwrap(), "/images/gone/json");
+    }
 
     #[test]
     fn what_helps() {
