@@ -51,11 +51,12 @@ pub(super) enum Place {
 /// # Errors
 /// When what is set is wrong, or leads to something that is not supported: ssh.
 pub fn docker(settings: &DockerSettings, cancel: &Cancel) -> Result<Engine> {
-    let place = place(settings, cancel)?;
+    let place = place(settings, Path::new(SOCKET), cancel)?;
     Ok(Engine::docker(place, cancel))
 }
 
-fn place(settings: &DockerSettings, cancel: &Cancel) -> Result<Place> {
+/// The same, where the system's socket is `system`.
+fn place(settings: &DockerSettings, system: &Path, cancel: &Cancel) -> Result<Place> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     if let Some(host) = given(&settings.host) {
         return of_host(&host, of_environment(settings, cancel)?).context(|| "DOCKER_HOST");
@@ -65,18 +66,17 @@ fn place(settings: &DockerSettings, cancel: &Cancel) -> Result<Place> {
         None => current_context(settings, cancel)?,
     };
     match context.filter(|name| name != "default") {
-        Some(name) => of_context(settings, &name, cancel).context(|| format!("docker's context {name}")),
-        None => Ok(Place::Socket(default_socket(settings))),
+        Some(name) => of_context(settings, &name, system, cancel).context(|| format!("docker's context {name}")),
+        None => Ok(Place::Socket(default_socket(settings, system))),
     }
 }
 
 /// The system's socket, or that of a daemon without root where only that is there.
-fn default_socket(settings: &DockerSettings) -> PathBuf {
-    let system = PathBuf::from(SOCKET);
+fn default_socket(settings: &DockerSettings, system: &Path) -> PathBuf {
     let own = settings.runtime_dir.as_ref().map(|dir| dir.join("docker.sock"));
     match own {
         Some(own) if !system.exists() && own.exists() => own,
-        _ => system,
+        _ => system.to_owned(),
     }
 }
 
@@ -144,7 +144,7 @@ fn current_context(settings: &DockerSettings, cancel: &Cancel) -> Result<Option<
 }
 
 /// A context, as docker's client stores it: folders are called by the SHA-256 of its name (docker/cli, `cli/context/store`).
-fn of_context(settings: &DockerSettings, name: &str, cancel: &Cancel) -> Result<Place> {
+fn of_context(settings: &DockerSettings, name: &str, system: &Path, cancel: &Cancel) -> Result<Place> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Meta {
@@ -172,7 +172,7 @@ fn of_context(settings: &DockerSettings, name: &str, cancel: &Cancel) -> Result<
     let mut meta: Meta = parse(&path, cancel)?;
     let endpoint = meta.endpoints.remove("docker").ok_or_else(|| Error::invalid("it says nothing of docker").frame(path.display()))?;
     let host = endpoint.host.filter(|host| !host.is_empty());
-    let Some(host) = host else { return Ok(Place::Socket(default_socket(settings))) };
+    let Some(host) = host else { return Ok(Place::Socket(default_socket(settings, system))) };
     let mut tls = of_folder(&contexts.join("tls").join(&id).join("docker"), cancel)?;
     if endpoint.skip_tls_verify {
         tls.get_or_insert_with(TlsSettings::default).insecure = true;
@@ -204,7 +204,11 @@ mod tests {
     use super::*;
 
     fn found(settings: &DockerSettings) -> Result<String> {
-        place(settings, &Cancel::default()).map(|place| match place {
+        found_beside(settings, Path::new(SOCKET))
+    }
+
+    fn found_beside(settings: &DockerSettings, system: &Path) -> Result<String> {
+        place(settings, system, &Cancel::default()).map(|place| match place {
             Place::Socket(path) => path.display().to_string(),
             Place::Tcp(url, tls) => format!("{url} {}{}{}", tls.ca.is_some(), tls.identity.is_some(), tls.insecure),
         })
@@ -294,13 +298,14 @@ mod tests {
 
     #[test]
     fn the_socket_of_a_daemon_without_root() {
-        if Path::new(SOCKET).exists() {
-            return;
-        }
         let dir = tempfile::tempdir().unwrap();
+        let (system, own) = (dir.path().join("system.sock"), dir.path().join("docker.sock"));
         let settings = DockerSettings { runtime_dir: Some(dir.path().to_owned()), ..DockerSettings::default() };
-        assert_eq!(found(&settings).unwrap(), SOCKET);
-        fs::write(dir.path().join("docker.sock"), "").unwrap();
-        assert_eq!(found(&settings).unwrap(), dir.path().join("docker.sock").display().to_string());
+        let found = || PathBuf::from(found_beside(&settings, &system).unwrap());
+        assert_eq!(found(), system);
+        fs::write(&own, "").unwrap();
+        assert_eq!(found(), own);
+        fs::write(&system, "").unwrap();
+        assert_eq!(found(), system);
     }
 }

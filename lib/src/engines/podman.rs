@@ -3,7 +3,7 @@
 //! podman needs no daemon, so that the service is there on few machines; what the service does, `podman load` does, too.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
@@ -45,13 +45,18 @@ pub enum Loader {
 /// # Errors
 /// When `CONTAINER_HOST` is wrong, or leads to something that is not supported.
 pub fn podman(settings: &PodmanSettings, cancel: &Cancel) -> Result<Loader> {
+    loader(settings, Path::new(SOCKET), cancel)
+}
+
+/// The same, where root's service listens on `system`.
+fn loader(settings: &PodmanSettings, system: &Path, cancel: &Cancel) -> Result<Loader> {
     if let Some(host) = settings.host.as_deref().filter(|host| !host.is_empty()) {
         let place = of_host(host, None).context(|| "CONTAINER_HOST")?;
         return Ok(Loader::Service(Engine::podman_at(place, cancel)));
     }
     let own = settings.runtime_dir.as_ref().map(|dir| dir.join("podman/podman.sock"));
     let usable = |socket: &PathBuf| access(socket, Access::READ_OK | Access::WRITE_OK).is_ok();
-    if let Some(socket) = own.into_iter().chain([PathBuf::from(SOCKET)]).find(usable) {
+    if let Some(socket) = own.into_iter().chain([system.to_owned()]).find(usable) {
         return Ok(Loader::Service(Engine::podman(socket, cancel)));
     }
     let program = settings.program.clone().unwrap_or_else(|| PathBuf::from("podman"));
@@ -83,8 +88,8 @@ impl Loader {
 mod tests {
     use super::*;
 
-    fn found(settings: &PodmanSettings) -> String {
-        match podman(settings, &Cancel::default()) {
+    fn found(settings: &PodmanSettings, system: &Path) -> String {
+        match loader(settings, system, &Cancel::default()) {
             Ok(Loader::Service(engine)) => engine.at().to_owned(),
             Ok(Loader::Program(program)) => format!("{} {:?}", program.program.display(), program.args),
             Err(error) => error.to_string(),
@@ -100,15 +105,17 @@ mod tests {
             options: vec!["--root".into(), "/r".into()],
             ..PodmanSettings::default()
         };
-        assert_eq!(found(&settings(Some("unix:///run/x"))), "/run/x");
-        assert_eq!(found(&settings(Some("tcp://h:1"))), "http://h:1");
-        assert!(found(&settings(Some("ssh://h/x"))).starts_with("CONTAINER_HOST: "));
-        if !std::path::Path::new(SOCKET).exists() {
-            assert_eq!(found(&settings(None)), r#"podman ["--root", "/r", "load"]"#);
-        }
-        let socket = dir.path().join("podman/podman.sock");
+        let system = dir.path().join("system.sock");
+        let found = |host| found(&settings(host), &system);
+        assert_eq!(found(Some("unix:///run/x")), "/run/x");
+        assert_eq!(found(Some("tcp://h:1")), "http://h:1");
+        assert!(found(Some("ssh://h/x")).starts_with("CONTAINER_HOST: "));
+        assert_eq!(found(None), r#"podman ["--root", "/r", "load"]"#);
+        std::fs::write(&system, "").unwrap();
+        assert_eq!(found(None), system.display().to_string());
+        let own = dir.path().join("podman/podman.sock");
         std::fs::create_dir(dir.path().join("podman")).unwrap();
-        std::fs::write(&socket, "").unwrap();
-        assert_eq!(found(&settings(None)), socket.display().to_string());
+        std::fs::write(&own, "").unwrap();
+        assert_eq!(found(None), own.display().to_string());
     }
 }
