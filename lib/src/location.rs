@@ -368,12 +368,12 @@ pub fn find(name: &str, access: &Access, ctx: &Context) -> Result<Found> {
     let engines = &access.engines;
     let mut looked = Vec::new();
     let mut names = Vec::new();
-    let daemon = docker(&engines.docker, &ctx.cancel)?;
-    let by_daemon = daemon.has(name);
+    // One that is nowhere, since what says where it is makes no sense, is like one that does not answer.
+    let by_daemon = docker(&engines.docker, &ctx.cancel).and_then(|daemon| Ok((daemon.has(name)?, daemon)));
     let daemon_answers = by_daemon.is_ok();
     match by_daemon {
-        Ok(true) => return Ok(found(EngineKind::DockerDaemon, name, format!("docker ({})", daemon.at()))),
-        Ok(false) => {
+        Ok((true, daemon)) => return Ok(found(EngineKind::DockerDaemon, name, format!("docker ({})", daemon.at()))),
+        Ok((false, daemon)) => {
             looked.push(format!("docker ({})", daemon.at()));
             names.extend(daemon.names().unwrap_or_default());
         }

@@ -14,11 +14,12 @@ use longshore::engines::docker::{DockerSettings, docker};
 use longshore::engines::{Engine, Program};
 use longshore::error::ErrorKind;
 use longshore::format::WriteOptions;
-use longshore::location::{Access, Location, OpenOptions, create, open};
+use longshore::location::{Access, Engines, Location, OpenOptions, create, find, open};
 use longshore::plan::{ConvertOptions, convert};
 use longshore::run::{Report, run};
 use longshore::sink::{Accepts, Sink};
 use longshore::source::Source;
+use longshore::stores::{Containerd as ContainerdStore, ContainersStorage, DockerStorage};
 use longshore::tree::Opening;
 use longshore::{Digest, Result};
 use longshore_testkit::facts::{Packing, facts, full_name};
@@ -353,8 +354,8 @@ fn docker_over_tls() {
     fs::remove_file(dir.path().join("key.pem")).unwrap();
     let error = docker(&settings, &ctx.cancel).unwrap().ping().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
-    let clear = DockerSettings { tls_verify: false, cert_path: None, ..settings };
     assert!(error.hint_text().unwrap().contains("DOCKER_CERT_PATH"), "{error:?}");
+    let clear = DockerSettings { tls_verify: false, cert_path: None, ..settings };
     assert!(docker(&clear, &ctx.cancel).unwrap().ping().is_err());
 }
 
@@ -417,6 +418,94 @@ fn podman_by_service_and_program() {
     assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(podman.ok(&["images", "--all", "--quiet"]), "");
+}
+
+/// Engines of which none is there: all their places are below `dir`.
+fn nowhere(dir: &Path) -> Engines {
+    let at = |name: &str| dir.join(name);
+    Engines {
+        docker: at_socket_of_nobody(dir),
+        docker_storage: DockerStorage { root: at("no-docker"), containerd: None },
+        containers_storage: ContainersStorage { graph_root: at("no-podman"), driver: None, image_stores: Vec::new(), run_root: None },
+        containerd: ContainerdStore { root: at("no-containerd"), namespace: "default".to_owned() },
+        ..Engines::default()
+    }
+}
+
+fn at_socket_of_nobody(dir: &Path) -> DockerSettings {
+    at(&dir.join("no-docker.sock"))
+}
+
+/// Where a name is found, or the hint why it is not.
+fn place(name: &str, engines: &Engines, ctx: &Context) -> Result<String, longshore::Error> {
+    let access = Access { engines: Arc::new(engines.clone()), ..Access::default() };
+    let found = find(name, &access, ctx)?;
+    // What is found can be read.
+    open(&found.location, &OpenOptions { access, ..OpenOptions::default() }, ctx)?;
+    Ok(found.place)
+}
+
+#[test]
+fn a_name_alone_is_looked_for_in_order() {
+    let (mut daemon, podman, containerd) = match (Dockerd::start(), Podman::find(), Containerd::start()) {
+        (Ok(daemon), Ok(podman), Ok(containerd)) => (daemon, podman, containerd),
+        (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => return skipped("engines: a name alone", &why),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = context(dir.path());
+    let archive = fixture("from/docker20-one.tar");
+    daemon.load(&archive);
+    podman.load(&archive);
+    podman.ok(&["tag", "localhost/kitchen:1", "docker.io/library/kitchen:1"]);
+    containerd.ok(&["images", "import", "--no-unpack", fixture("from/docker29-one.tar").to_str().unwrap()]);
+    let none = nowhere(dir.path());
+    let all = Engines {
+        docker: at(&daemon.socket()),
+        docker_storage: DockerStorage { root: daemon.data(), containerd: None },
+        containers_storage: ContainersStorage { graph_root: podman.root(), ..none.containers_storage.clone() },
+        containerd: ContainerdStore { root: containerd.root(), namespace: "default".to_owned() },
+        ..none.clone()
+    };
+    let is_in = |engines: &Engines, place: &str, at: &Path| {
+        for name in ["kitchen:1", "docker.io/library/kitchen:1"] {
+            let (found, at) = (self::place(name, engines, &ctx), at.display().to_string());
+            assert!(found.as_ref().is_ok_and(|found| found.starts_with(place) && found.contains(&at)), "{name} {place}: {found:?}");
+        }
+    };
+    is_in(&all, "docker (", &daemon.socket());
+    daemon.kill();
+    is_in(&all, "docker-storage (", &daemon.data());
+    let rest = Engines { docker_storage: none.docker_storage.clone(), ..all.clone() };
+    // Docker's words are wrong: the others are asked all the same.
+    let wrong = Engines { docker: DockerSettings { host: Some("ssh://x".to_owned()), ..DockerSettings::default() }, ..rest.clone() };
+    for engines in [rest, wrong] {
+        is_in(&engines, "containers-storage (", &podman.root());
+        let rest = Engines { containers_storage: none.containers_storage.clone(), ..engines };
+        is_in(&rest, "containerd (", &containerd.root());
+    }
+    podman.clear();
+    is_in(&Engines { docker_storage: none.docker_storage, ..all }, "containerd (", &containerd.root());
+}
+
+#[test]
+fn a_docker_that_cannot_be_asked_does_not_end_the_search() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = context(dir.path());
+    let none = nowhere(dir.path());
+    let at_host = |host: &str| DockerSettings { host: Some(host.to_owned()), ..DockerSettings::default() };
+    let of_context = DockerSettings { context: Some("far".to_owned()), config: Some(dir.path().to_owned()), ..DockerSettings::default() };
+    for (docker, says) in [
+        (at_host("ssh://x"), "looked in docker, which cannot be asked: DOCKER_HOST: ssh://x would go through ssh"),
+        (of_context, "looked in docker, which cannot be asked: docker's context far: there is no such context"),
+        (at_socket_of_nobody(dir.path()), "looked in docker, which cannot be asked: "),
+    ] {
+        let engines = Engines { docker, ..none.clone() };
+        let error = place("kitchen:1", &engines, &ctx).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::NotFound, "there is no image kitchen:1"));
+        assert!(error.hint_text().is_some_and(|hint| hint.starts_with(says)), "{error:?}");
+    }
+    ctx.cancel.cancel();
+    assert_eq!(place("kitchen:1", &none, &ctx).unwrap_err().kind(), ErrorKind::Cancelled);
 }
 
 #[test]
