@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use longshore::catalog::{BlobId, Content, Wanted};
 use longshore::context::{Cancel, Context};
 use longshore::format::WriteOptions;
-use longshore::location::{Access, Location, create};
+use longshore::location::{Access, Location, OpenOptions, create};
 use longshore::plan::{Compress, ConvertOptions, convert};
 use longshore::source::Source;
 use longshore::stores::{
@@ -487,6 +487,48 @@ fn containerds_store() {
     let sparse = store.open("other/multi:2");
     let Content::Index { nodes, .. } = &sparse.catalog().roots[0].node.content else { panic!("an index") };
     assert!(matches!(nodes[1].content, Content::Unread) && matches!(nodes[0].content, Content::Image(_)));
+}
+
+#[test]
+fn dockers_own_containerd() {
+    let dir = tempfile::tempdir().unwrap();
+    // Where Docker 29 has its containerd keep images.
+    let engine = match Containerd::start_at(Some(dir.path().join("containerd/daemon"))) {
+        Ok(engine) => engine,
+        Err(why) => return skipped("stores: docker's own containerd", &why),
+    };
+    // As it is pulled: compressed.
+    let archive = dir.path().join("kitchen.tar");
+    let packed = |text: &str| Layer::new(text).packed(Packing::Gzip);
+    let image = Image::new("docker.io/library/kitchen:1").with(packed("a=1")).with(packed("b=2")).annotate("team", "kitchen");
+    fs::write(&archive, Layout::of(std::slice::from_ref(&image)).archive().bytes()).unwrap();
+    engine.ok(&["--namespace", "moby", "images", "import", "--no-unpack", archive.to_str().unwrap()]);
+    engine.ok(&["--namespace", "moby", "images", "tag", "docker.io/library/kitchen:1", "example.com/team/kitchen:2"]);
+    let (storage, _) =
+        DockerStorage::parse(&format!("[{}]", dir.path().display()), &DockerStorage { root: "/none".into(), containerd: None }).unwrap();
+    assert_eq!(Store::Docker(storage).names(), ["example.com/team/kitchen:2", "kitchen:1"]);
+    let saved = || {
+        for (name, called) in [("kitchen:1", "docker.io/library/kitchen:1"), ("team/kitchen:2", "example.com/team/kitchen:2")] {
+            let from = Location::parse_source(&format!("docker-storage:[{}]{name}", dir.path().display())).unwrap();
+            let source = longshore::location::open(&from, &OpenOptions::default(), &context()).unwrap_or_else(|error| panic!("{error}"));
+            verify(source.as_ref());
+            let written = copy(source.as_ref(), &dir.path().join("out"), "oci", &ConvertOptions::default());
+            let was = facts(&archive);
+            // The manifest names the layers as they are stored.
+            assert_eq!((&written.roots, written.only()), (&was.roots, &named(was.only(), called)), "{name}");
+        }
+    };
+    let before = settled(&engine.root());
+    saved();
+    assert_unchanged(&before, &engine.root());
+    // Nor does it matter whether it runs.
+    drop(engine);
+    saved();
+}
+
+/// The same image under another name alone.
+fn named(image: &longshore_testkit::facts::Image, name: &str) -> longshore_testkit::facts::Image {
+    longshore_testkit::facts::Image { names: [name.to_owned()].into(), ..image.clone() }
 }
 
 #[test]

@@ -287,6 +287,7 @@ pub struct Containerd {
     ctr: PathBuf,
     child: Child,
     folder: TempDir,
+    root: Option<PathBuf>,
 }
 
 impl Containerd {
@@ -296,6 +297,15 @@ impl Containerd {
     ///
     /// When a program is missing, we are not root, or containerd does not answer within a minute.
     pub fn start() -> Result<Self, String> {
+        Self::start_at(None)
+    }
+
+    /// Starts one that keeps its images in a folder of the caller's, which stays when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_at(root: Option<PathBuf>) -> Result<Self, String> {
         let ctr = find("ctr").ok_or("ctr is not installed")?;
         let server = find("containerd").ok_or("containerd is not installed")?;
         if !is_root() {
@@ -307,11 +317,17 @@ impl Containerd {
         std::fs::write(at("config.toml"), config).map_err(|e| e.to_string())?;
         let log = std::fs::File::create(at("log")).map_err(|e| e.to_string())?;
         let mut command = Command::new(&server);
-        command.arg("--config").arg(at("config.toml")).arg("--root").arg(at("root")).arg("--state").arg(at("state"));
+        command
+            .arg("--config")
+            .arg(at("config.toml"))
+            .arg("--root")
+            .arg(root.clone().unwrap_or_else(|| at("root")))
+            .arg("--state")
+            .arg(at("state"));
         command.arg("--address").arg(at("socket"));
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
         let child = command.spawn().map_err(|e| e.to_string())?;
-        let mut engine = Self { ctr, child, folder };
+        let mut engine = Self { ctr, child, folder, root };
         let start = Instant::now();
         while run(engine.command(&["version"])).code != Some(0) {
             let ended = engine.child.try_wait().map_err(|e| e.to_string())?.is_some();
@@ -328,7 +344,7 @@ impl Containerd {
 
     /// The folder in which it keeps images.
     pub fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
+        self.root.clone().unwrap_or_else(|| self.folder.path().join("root"))
     }
 
     /// ctr's path.
