@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde_json::value::RawValue;
 
-use super::keeper;
+use super::helper;
 use crate::context::Cancel;
 use crate::error::{Context as _, Error, Result};
 use crate::reference::Reference;
@@ -108,7 +108,7 @@ impl CredentialFiles {
                 Credential::IdentityToken(token) => (TOKEN_USER, token.as_str()),
             };
             let request = serde_json::json!({ "ServerURL": key, "Username": user, "Secret": secret });
-            keeper::ask(&helper, "store", &request.to_string(), cancel)?;
+            helper::ask(&helper, "store", &request.to_string(), cancel)?;
             return Ok(Kept::Helper(helper));
         }
         let entry = match credential {
@@ -134,8 +134,8 @@ impl CredentialFiles {
         let (path, mut config) = self.writable(cancel)?;
         let mut found = false;
         if let Some(helper) = helper(&config, registry) {
-            found |= keeper::ask(&helper, "get", key(registry), cancel).is_ok();
-            keeper::ask(&helper, "erase", key(registry), cancel)?;
+            found |= helper::ask(&helper, "get", key(registry), cancel).is_ok();
+            helper::ask(&helper, "erase", key(registry), cancel)?;
         }
         let mut auths = section(&config, "auths").path(path)?.unwrap_or_default();
         let known: Vec<String> = auths.keys().filter(|known| matches_registry(known, registry)).map(str::to_owned).collect();
@@ -267,8 +267,8 @@ fn helper_of(helpers: &Object, registry: &str) -> Option<String> {
 
 /// Asks a helper, which says so when it knows nothing.
 fn get(helper: &str, registry: &str, cancel: &Cancel) -> Result<Option<Credential>> {
-    let Some(answer) = keeper::ask(helper, "get", key(registry), cancel)? else { return Ok(None) };
-    let object = Object::parse(answer.as_bytes()).map_err(|error| Error::from(error).frame(keeper::program(helper)))?;
+    let Some(answer) = helper::ask(helper, "get", key(registry), cancel)? else { return Ok(None) };
+    let object = Object::parse(answer.as_bytes()).map_err(|error| Error::from(error).frame(helper::program(helper)))?;
     let secret = text(&object, "Secret");
     Ok(match (text(&object, "Username"), secret) {
         (Some(user), Some(token)) if user == TOKEN_USER => Some(Credential::IdentityToken(token)),

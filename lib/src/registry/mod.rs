@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! credentials   who the caller is             auth      challenges and tokens
-//! keeper        programs that know passwords
+//! helper        programs that know passwords
+//! login         whether they are right           tags      what a repository has
 //! client        one registry: requests, refusals, what is tried again
 //! source        manifests and configs at open, blobs by download (resumed)
 //! sink          blobs by upload (skipped, mounted, whole, in chunks), manifests at commit
@@ -17,7 +18,8 @@ mod auth;
 mod client;
 mod credentials;
 mod download;
-mod keeper;
+mod helper;
+mod login;
 mod manifests;
 mod referrers;
 mod retry;
@@ -29,10 +31,11 @@ mod upload;
 use std::sync::Arc;
 
 pub use credentials::{Credential, CredentialFiles, Kept};
+pub use login::login;
+pub use tags::tags;
 
 pub(crate) use sink::{RegistrySink, accepts};
 pub(crate) use source::open;
-pub use tags::{login, tags};
 
 use crate::http;
 
@@ -42,7 +45,8 @@ const PARALLEL: usize = 4;
 /// How registries are reached, and as whom.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// TLS, proxies and time-outs.
+    /// TLS, proxies, and how long connecting may take. How long nothing may happen is [`Limits::idle`](crate::limits::Limits::idle) of the
+    /// operation, whatever is said here.
     pub http: http::Settings,
     /// Whether servers without TLS, or with a certificate that nobody vouches for, are taken.
     pub insecure: bool,

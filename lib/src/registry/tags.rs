@@ -1,4 +1,4 @@
-//! What can be asked of a registry besides images: which tags a repository has, and whether credentials are right.
+//! Which tags a repository of a registry has.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::auth::{Scope, encode};
 use super::client::{Call, Client};
 use super::referrers::next_page;
-use super::{Access, Credential};
+use super::Access;
 use crate::context::Context;
 use crate::error::{Context as _, Error, Result};
 use crate::reference::Reference;
@@ -70,20 +70,6 @@ fn page(answer: &[u8], bytes: &mut usize) -> Result<Vec<String>> {
         return Err(Error::limit(format_args!("it has more tags than fit into {ALL_BYTES} bytes")));
     }
     tags.into_iter().map(|tag| serde_json::from_str(tag.get()).map_err(Error::invalid)).collect()
-}
-
-/// Asks a registry whether credentials are right.
-///
-/// # Errors
-/// When it refuses them, or cannot be reached.
-pub fn login(registry: &Reference, credential: &Credential, access: &Access, ctx: &Context) -> Result<()> {
-    let access = Arc::new(Access { credential: Some(credential.clone()), ..access.clone() });
-    let client = Client::new(registry, &access, ctx);
-    let answer = client.ask(&Call::get("/v2/", &Scope::default()), PAGE_BYTES)?;
-    match answer.status() {
-        200 => Ok(()),
-        _ => Err(client.refusal(&answer)),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Programs that know passwords: `docker-credential-NAME VERB`, asked on standard input, answering on standard output.
+//! Credential helpers, programs that know passwords: `docker-credential-NAME VERB`, asked on standard input, answering on standard output.
 //!
 //! Follows the protocol of docker-credential-helpers. What such a program says is bounded, and so is the time that it may take; whoever waits
 //! for it can be stopped. What it starts itself and leaves behind (an agent, say) is not waited for.
@@ -30,7 +30,7 @@ pub(super) fn program(name: &str) -> String {
 pub(super) fn ask(name: &str, verb: &str, request: &str, cancel: &Cancel) -> Result<Option<String>> {
     let program = program(name);
     if name.contains(['/', '\0']) {
-        return Err(Error::invalid("a helper of credentials is a name, not a path").frame(program.escape_debug()));
+        return Err(Error::invalid("a credential helper is a name, not a path").frame(program.escape_debug()));
     }
     let mut command = Command::new(&program);
     command.arg(verb);
