@@ -9,19 +9,21 @@ use longshore::engines::docker::DockerSettings;
 use longshore::engines::podman::PodmanSettings;
 use longshore::error::Context as _;
 use longshore::http::{Proxies, Settings, TlsSettings};
-use longshore::location::{Access, Engines};
+use longshore::location::{Access, Engines, Location};
 use longshore::registry::{self, Credential, CredentialFiles};
 use longshore::stores::{Containerd, ContainersStorage, StorageConf};
 use longshore::transport::{read_line, read_small};
 
 use crate::Usage;
-use crate::args::RegistryArgs;
+use crate::args::{Args, Command, RegistryArgs};
 
 /// Bytes of a file of certificates, or of a password.
 const MOST: u64 = 1 << 20;
 
 /// What the arguments and the environment come to.
-pub(crate) fn resolve(args: &RegistryArgs, ctx: &Context) -> anyhow::Result<Access> {
+pub(crate) fn resolve(args: &Args, ctx: &Context) -> anyhow::Result<Access> {
+    let Args { registry: args, command, .. } = args;
+    expect_one_registry(args, command)?;
     let read = |option: &str, path: &PathBuf| {
         read_small(path, MOST, &ctx.cancel).map_err(|error| error.frame(option.to_owned())).map_err(anyhow::Error::from)
     };
@@ -42,6 +44,52 @@ pub(crate) fn resolve(args: &RegistryArgs, ctx: &Context) -> anyhow::Result<Acce
     let parallel = args.parallel.map_or_else(|| registry::Access::default().parallel, std::num::NonZeroUsize::get);
     let registry = registry::Access { http, insecure: args.insecure, credential, files: credential_files(), parallel };
     Ok(Access { registry: Arc::new(registry), engines: Arc::new(engines(&ctx.cancel)) })
+}
+
+/// Refuses to show one password to several registries: it is meant for one of them, and nobody says which.
+fn expect_one_registry(args: &RegistryArgs, command: &Command) -> Result<(), Usage> {
+    let option = match &args.creds {
+        Some(_) => "--creds",
+        None if args.creds_stdin => "--creds-stdin",
+        None => return Ok(()),
+    };
+    let mut hosts: Vec<String> = Vec::new();
+    for text in images(command) {
+        // What is no IMAGE is the command's to refuse, and goes to no registry.
+        if let Ok(Location::Registry(reference)) = Location::parse_source(text)
+            && !hosts.iter().any(|known| known == reference.domain())
+        {
+            hosts.push(reference.domain().to_owned());
+        }
+    }
+    let [first, others @ .., last] = hosts.as_slice() else { return Ok(()) };
+    let all = others.iter().fold(first.clone(), |all, host| format!("{all}, {host}"));
+    Err(Usage::new(format!("{option} is for one registry, and would be shown to {all} and {last}"))
+        .hint("leave it out, and keep a login for each: longshore login HOST"))
+}
+
+/// The IMAGEs that a command line names, to read and to write.
+fn images(command: &Command) -> Vec<&str> {
+    let (several, others): (&[String], Vec<Option<&String>>) = match command {
+        Command::Assemble(args) => (&[], vec![args.base.as_ref(), args.legacy_base.as_ref(), Some(&args.destination)]),
+        Command::Check(args) => (&args.sources, Vec::new()),
+        Command::Copy(args) => (&args.images, Vec::new()),
+        Command::Diff(args) => (&[], vec![Some(&args.before), Some(&args.after)]),
+        Command::Edit(args) => (&[], vec![Some(&args.source), Some(&args.destination)]),
+        Command::Export(args) => (&[], vec![Some(&args.source)]),
+        Command::Inspect(args) => (&[], vec![Some(&args.source)]),
+        Command::Load(args) => (&[], vec![args.input.as_ref(), args.destination.as_ref()]),
+        Command::Ls(args) => (&[], vec![Some(&args.source)]),
+        Command::Rebase(args) => {
+            (&[], vec![Some(&args.source), Some(&args.old_base), Some(&args.new_base), Some(&args.destination)])
+        }
+        Command::Save(args) => (&args.names, Vec::new()),
+        Command::Squash(args) => (&[], vec![Some(&args.source), args.from.as_ref(), Some(&args.destination)]),
+        Command::Completions(_) | Command::Formats(_) | Command::Login(_) | Command::Logout(_) | Command::Man(_) | Command::Tags(_) => {
+            (&[], Vec::new())
+        }
+    };
+    several.iter().chain(others.into_iter().flatten()).map(String::as_str).collect()
 }
 
 /// Where engines are, as their own tools find them.

@@ -215,7 +215,7 @@ pub(crate) struct CopyArgs {
     /// One or more images to read, and last the place to write them to
     // One list, since clap would give an option between SRC and DST a say in which is which.
     #[arg(required = true, value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
-    images: Vec<String>,
+    pub(crate) images: Vec<String>,
     /// Give the image this name and no other; may be repeated for more names, and a REF on DST beats it
     #[arg(long = "tag", value_name = "NAME:TAG", value_parser = options::parse_tag, action = ArgAction::Append)]
     pub(crate) tags: Vec<Reference>,

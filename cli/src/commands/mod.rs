@@ -47,7 +47,7 @@ struct Job<'a> {
 /// Does what the command line says.
 pub(crate) fn run(args: &Args, console: &Console, signals: &Signals) -> anyhow::Result<Outcome> {
     let context = options::context(&args.global, signals)?;
-    let access = access::resolve(&args.registry, &context)?;
+    let access = access::resolve(args, &context)?;
     let job = Job { global: &args.global, console: *console, context, access };
     match &args.command {
         Command::Assemble(assemble) => assemble::run(job, assemble)?,

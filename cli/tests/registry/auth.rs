@@ -203,6 +203,42 @@ fn credentials_of_one_registry_are_not_those_of_another() {
 }
 
 #[test]
+fn a_password_of_the_command_line_is_for_one_registry() {
+    let (scene, other) = (guarded(Auth::Basic), Registry::start());
+    other.auth(Auth::Basic, "user", "secret");
+    let other_host = other.host();
+    let (here, there) = ("docker://HOST/app:1", &*format!("docker://{other_host}/app:1"));
+    for args in [
+        format!("copy {here} {there}"),
+        format!("copy {here} {there} docker-archive:out.tar"),
+        format!("copy docker-archive:whole.tar {here} {there} {here}"),
+        format!("save {here} whole.tar {there} -o out.tar"),
+        format!("diff {here} {there}"),
+        format!("check {there} {here}"),
+        format!("squash {here} docker-archive:out.tar --from {there}"),
+        format!("squash {here} {there}"),
+        format!("edit {here} {there} --env A=b"),
+        format!("rebase whole.tar docker-archive:out.tar --old-base {here} --new-base {there}"),
+        format!("assemble --base {here} {there}"),
+        format!("load -i {here} {there}"),
+    ] {
+        for (option, input) in [("--creds user:secret", ""), ("--creds-stdin", "user:secret\n")] {
+            let ran = scene.env.run_with_input(&scene.fill(&format!("--limit idle=2 {option} {args}")), input.as_bytes()).exited(2);
+            let name = option.split(' ').next().unwrap();
+            let ran = ran.says(&[name, &scene.registry.host(), &other_host, "longshore login"]);
+            assert!(!ran.stderr.contains("secret"), "{args}: {}", ran.stderr);
+        }
+    }
+    assert!(scene.registry.log().is_empty() && other.log().is_empty(), "nothing was asked");
+    assert!(!scene.env.path("out.tar").exists());
+    // Two repositories of one registry are one, and without a password there is nothing to show.
+    scene.ok("--creds user:secret copy docker://HOST/app:1 docker://HOST/other:1");
+    scene.ok("--creds user:secret diff docker://HOST/app:1 docker://HOST/app:1");
+    let ran = scene.run(&format!("copy {here} {there}")).exited(1);
+    assert!(ran.stderr.contains("401"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_login_is_kept_where_docker_keeps_it() {
     for auth in ways() {
         let scene = guarded(auth.clone());
