@@ -19,6 +19,7 @@ use crate::malformed::assert_rejected;
 
 mod auth;
 mod names;
+mod proxies;
 mod pull;
 mod push;
 mod real;
