@@ -80,9 +80,7 @@ fn images(command: &Command) -> Vec<&str> {
         Command::Inspect(args) => (&[], vec![Some(&args.source)]),
         Command::Load(args) => (&[], vec![args.input.as_ref(), args.destination.as_ref()]),
         Command::Ls(args) => (&[], vec![Some(&args.source)]),
-        Command::Rebase(args) => {
-            (&[], vec![Some(&args.source), Some(&args.old_base), Some(&args.new_base), Some(&args.destination)])
-        }
+        Command::Rebase(args) => (&[], vec![Some(&args.source), Some(&args.old_base), Some(&args.new_base), Some(&args.destination)]),
         Command::Save(args) => (&args.names, Vec::new()),
         Command::Squash(args) => (&[], vec![Some(&args.source), args.from.as_ref(), Some(&args.destination)]),
         Command::Completions(_) | Command::Formats(_) | Command::Login(_) | Command::Logout(_) | Command::Man(_) | Command::Tags(_) => {
@@ -161,7 +159,8 @@ fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Where docker, podman and skopeo keep logins. `$REGISTRY_AUTH_FILE` beats them all, as with podman.
+/// Where docker, podman and skopeo keep logins; new ones go to docker's file, which all of them read. `$REGISTRY_AUTH_FILE` beats them all, as
+/// with podman.
 fn credential_files() -> CredentialFiles {
     if let Some(only) = variable("REGISTRY_AUTH_FILE") {
         return CredentialFiles { read: vec![only.clone()], write: Some(only) };

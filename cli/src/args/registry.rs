@@ -11,7 +11,7 @@ use longshore::registry::Credential;
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Registry options")]
 pub(crate) struct RegistryArgs {
-    /// Log in to the registry, if there is one alone, with this name and password instead of what docker login or podman login keep
+    /// Log in with this name and password instead of what docker login or podman login keep, where a command names one registry
     #[arg(long, global = true, value_name = "USER:PASSWORD", value_parser = credential, conflicts_with = "creds_stdin", hide_short_help = true)]
     pub(crate) creds: Option<Credential>,
     /// Read USER:PASSWORD from the first line of standard input

@@ -1,4 +1,4 @@
-//! `longshore login` and `logout`: credentials of a registry, kept where docker keeps them.
+//! `longshore login` and `logout`: credentials of a registry, kept where docker and podman keep them.
 
 use longshore::registry::{self, Credential, Kept};
 
@@ -25,7 +25,7 @@ pub(super) fn login(job: &Job<'_>, args: &LoginArgs) -> anyhow::Result<()> {
             job.console.say(format_args!("logged in to {host}"));
             job.console.note("note", format_args!("the password is kept in {}, where whoever reads that file finds it", path.display()));
         }
-        Kept::Helper(helper) => job.console.say(format_args!("logged in to {host}; docker-credential-{helper} keeps the password")),
+        helper @ Kept::Helper(_) => job.console.say(format_args!("logged in to {host}; {helper} keeps the password")),
     }
     Ok(())
 }
@@ -33,6 +33,10 @@ pub(super) fn login(job: &Job<'_>, args: &LoginArgs) -> anyhow::Result<()> {
 pub(super) fn logout(job: &Job<'_>, args: &LogoutArgs) -> anyhow::Result<()> {
     let host = args.registry.domain();
     let known = job.access.registry.files.remove(host, &job.context.cancel)?;
-    job.console.say(if known { format!("logged out of {host}") } else { format!("there was no login to {host}") });
+    let places: Vec<String> = known.iter().map(Kept::to_string).collect();
+    job.console.say(match places.as_slice() {
+        [] => format!("there was no login to {host}"),
+        places => format!("logged out of {host}; the login was in {}", places.join(" and ")),
+    });
     Ok(())
 }

@@ -281,6 +281,73 @@ fn a_login_keeps_what_else_is_in_the_file() {
     }
 }
 
+/// Runs with variables whose values are in the folder.
+fn run_with(scene: &Scene, variables: &[(&str, &str)], args: &str) -> longshore_testkit::Ran {
+    let mut command = scene.env.command(scene.fill(&format!("--limit idle=2 {args}")).split_whitespace());
+    command.envs(variables.iter().map(|(key, value)| (key, scene.env.path(value))));
+    longshore_testkit::env::finish(command, Vec::new())
+}
+
+#[test]
+fn a_login_beats_an_older_one_and_a_logout_forgets_all() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (runtime, config, docker) = ("run/containers/auth.json", ".config/containers/auth.json", ".docker/config.json");
+    let variables = [("XDG_RUNTIME_DIR", "run")];
+    for (older, expected) in [
+        (vec![runtime], runtime),
+        (vec![config], config),
+        (vec![config, docker], config),
+        (vec![runtime, config, docker], runtime),
+        (vec![docker], docker),
+        (vec![], docker),
+    ] {
+        let scene = guarded(Auth::Basic);
+        let other = json!({ "other.example.com": { "auth": "YTpi" } });
+        for path in [runtime, config, docker] {
+            let mut before = json!({ "x": [1], "auths": other });
+            if older.contains(&path) {
+                before["auths"][scene.registry.host()] = json!({ "auth": base64(b"user:old") });
+            }
+            write_config(&scene, path, &before);
+            std::fs::set_permissions(scene.env.path(path), std::fs::Permissions::from_mode(0o640)).unwrap();
+        }
+        let before = |path: &str| scene.env.read(path);
+        let unchanged = [runtime, config, docker].map(|path| (path, before(path)));
+        let at = |path: &str| scene.env.path(path).display().to_string();
+        run_with(&scene, &variables, "--creds user:secret login HOST").exited(0).says(&[&at(expected)]);
+        for (path, bytes) in unchanged.iter().filter(|(path, _)| *path != expected) {
+            assert_eq!(before(path), *bytes, "{path} is not written");
+        }
+        run_with(&scene, &variables, PULL).exited(0);
+        let ran = run_with(&scene, &variables, "logout HOST").exited(0).says(&["logged out of"]);
+        for path in [runtime, config, docker] {
+            let left: Value = serde_json::from_slice(&before(path)).unwrap();
+            assert_eq!(left, json!({ "x": [1], "auths": other }), "{older:?}: {path}");
+            assert_eq!(ran.stderr.contains(&at(path)), path == expected || older.contains(&path), "{older:?}: {}", ran.stderr);
+            assert_eq!(std::fs::metadata(scene.env.path(path)).unwrap().permissions().mode() & 0o777, 0o640, "{path}");
+        }
+        run_with(&scene, &variables, "inspect docker://HOST/app:1").exited(1).says(&["401"]);
+        run_with(&scene, &variables, "logout HOST").exited(0).says(&["there was no login"]);
+    }
+}
+
+#[test]
+fn the_file_of_the_environment_is_the_only_one() {
+    let scene = guarded(Auth::Basic);
+    let variables = [("REGISTRY_AUTH_FILE", "only.json")];
+    let others = [".docker/config.json", ".config/containers/auth.json"];
+    for path in others {
+        write_config(&scene, path, &entry(&scene, json!({ "auth": base64(b"user:old") })));
+    }
+    let before = others.map(|path| scene.env.read(path));
+    run_with(&scene, &variables, "logout HOST").exited(0).says(&["there was no login"]);
+    run_with(&scene, &variables, "--creds user:secret login HOST").exited(0).says(&["only.json"]);
+    run_with(&scene, &variables, PULL).exited(0);
+    run_with(&scene, &variables, "logout HOST").exited(0).says(&["logged out of", "only.json"]);
+    run_with(&scene, &variables, "inspect docker://HOST/app:1").exited(1).says(&["401"]);
+    assert_eq!(others.map(|path| scene.env.read(path)), before, "the others are neither read nor written");
+}
+
 #[test]
 fn files_of_docker_and_of_containers_are_read() {
     let coded = base64(b"user:secret");
@@ -334,7 +401,7 @@ fn identity_tokens_are_exchanged() {
     assert!(!asked.is_empty() && asked.iter().all(|asked| asked.header("authorization").is_none()));
 }
 
-/// A program as docker's credential stores are: it answers `get` for one server.
+/// A program as docker's credential stores are, which runs in the folder and notes what it is asked.
 fn store(scene: &Scene, answer: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     let bin = scene.env.path("bin");
@@ -379,6 +446,49 @@ fn credential_stores_are_asked() {
         let ran = run_with_store(&scene, PULL);
         assert!(ran.code == Some(1) && ran.stderr.contains(says), "{name}: {}", ran.stderr);
     }
+}
+
+/// A store that keeps one password in a file, and fails to erase what it does not have.
+const ONE_PASSWORD: &str = r#"case $1 in
+store) echo "$server" > kept ;;
+get) cat kept 2> /dev/null || { echo 'credentials not found in native keychain'; exit 1; } ;;
+erase) rm kept 2> /dev/null || { echo 'there is nothing to erase' >&2; exit 1; } ;;
+esac"#;
+
+#[test]
+fn a_login_goes_to_a_credential_store_and_a_logout_to_it_as_well() {
+    let old = |scene: &Scene| json!({ scene.registry.host(): { "auth": base64(b"user:old") } });
+    for (path, key, stale) in [
+        (".docker/config.json", "credsStore", false),
+        (".docker/config.json", "credsStore", true),
+        (".docker/config.json", "credHelpers", true),
+        (".config/containers/auth.json", "credHelpers", false),
+    ] {
+        let scene = guarded(Auth::Basic);
+        let asked = || String::from_utf8(std::fs::read(scene.env.path("asked")).unwrap_or_default()).unwrap();
+        store(&scene, ONE_PASSWORD);
+        let value = if key == "credsStore" { json!("testkit") } else { json!({ scene.registry.host(): "testkit" }) };
+        let auths = if stale { old(&scene) } else { json!({}) };
+        write_config(&scene, path, &json!({ key: value, "auths": auths }));
+        let before = scene.env.read(path);
+        run_with_store(&scene, "--creds user:secret login HOST").exited(0).says(&["logged in", "docker-credential-testkit"]);
+        let kept: Value = serde_json::from_slice(&scene.env.read("kept")).unwrap();
+        assert_eq!(kept, json!({ "ServerURL": scene.registry.host(), "Username": "user", "Secret": "secret" }));
+        assert_eq!(scene.env.read(path) == before, !stale, "{path}: written when there is something to forget");
+        assert!(!String::from_utf8(scene.env.read(path)).unwrap().contains("\"auth\""), "no password is in {path}");
+        run_with_store(&scene, PULL).exited(0);
+        let ran = run_with_store(&scene, "logout HOST").exited(0).says(&["logged out of", "docker-credential-testkit"]);
+        assert!(!ran.stderr.contains(path), "{}", ran.stderr);
+        assert!(asked().ends_with(&format!("erase {}\n", scene.registry.host())) && !scene.env.path("kept").exists());
+        run_with_store(&scene, "inspect docker://HOST/app:1").exited(1).says(&["401"]);
+        run_with_store(&scene, "logout HOST").exited(0).says(&["there was no login"]);
+        assert_eq!(asked().matches("erase").count(), 1, "what is not there is not erased");
+    }
+    // One that says neither yes nor no is not taken for either.
+    let scene = guarded(Auth::Basic);
+    store(&scene, "echo 'the keychain is locked' >&2; exit 1");
+    write_config(&scene, ".docker/config.json", &json!({ "credsStore": "testkit" }));
+    run_with_store(&scene, "logout HOST").exited(1).says(&["docker-credential-testkit", "the keychain is locked"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use longshore_testkit::facts::{facts, full_name};
 use longshore_testkit::peers::{DockerRegistry, Dockerd, Podman, RegistryOptions, Tool, skipped};
+use longshore_testkit::registry::auth::base64;
 use longshore_testkit::{TestEnv, assert_same_bytes, digest};
 use serde_json::Value;
 
@@ -102,6 +103,19 @@ fn a_login_is_believed_by_others_and_theirs_by_us() {
             let mut command = env.command(["inspect", &format!("docker://{host}/kitchen:1")]);
             command.env("REGISTRY_AUTH_FILE", theirs);
             longshore_testkit::env::finish(command, Vec::new()).exited(0);
+            // The file of containers is read first: it is the one that a login changes, and that a logout forgets.
+            let (path, image) = (".config/containers/auth.json", format!("docker://{host}/kitchen:1"));
+            let first = env.path(path).display().to_string();
+            skopeo.ok(&["login", "--tls-verify=false", "--authfile", &first, "-u", "user", "-p", "secret", host]);
+            let stale = String::from_utf8(env.read(path)).unwrap().replace(&base64(b"user:secret"), &base64(b"user:old"));
+            env.write(path, stale);
+            env.fails(1, &format!("inspect {image}")).says(&["401"]);
+            env.run_with_input(&format!("login {host} -u user --password-stdin"), b"secret").exited(0).says(&[&first]);
+            skopeo.ok(&["inspect", "--tls-verify=false", "--authfile", &first, &image]);
+            env.ok(&format!("inspect {image}"));
+            env.ok(&format!("logout {host}")).says(&[&first]);
+            assert_ne!(skopeo.run(&["inspect", "--tls-verify=false", "--authfile", &first, &image]).code, Some(0));
+            env.fails(1, &format!("inspect {image}")).says(&["401"]);
         }
         Err(why) => skipped("registry: skopeo's login", &why),
     }

@@ -8,6 +8,7 @@
 //!
 //! Follows `cli/config` of docker/cli 20.10 and containers-auth.json(5), whose keys may also be repositories: `HOST/NAMESPACE/REPOSITORY`.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,8 +63,8 @@ impl Credential {
 }
 
 /// Never the secret.
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Password { user, .. } => write!(f, "the password of {user}"),
             Self::IdentityToken(_) => f.write_str("an identity token"),
@@ -76,7 +77,7 @@ impl std::fmt::Debug for Credential {
 pub struct CredentialFiles {
     /// Files that are looked into, in order; the first that knows a registry is believed. Those that are not there are passed over.
     pub read: Vec<PathBuf>,
-    /// The file that a login changes.
+    /// The file that a login goes to when none of those knows the registry.
     pub write: Option<PathBuf>,
 }
 
@@ -95,73 +96,104 @@ impl CredentialFiles {
         Ok(None)
     }
 
-    /// Keeps credentials of a registry: with the helper that the file names for it, or else in the file.
+    /// Keeps credentials of a registry: in the first file, in the order of reading, that knows the registry, so that no older login beats this
+    /// one; in [`write`](Self::write) if none does. Where the file names a helper for the registry, the helper gets them.
     ///
     /// # Errors
     /// When no file is known, or it cannot be written, or the helper fails.
     pub fn store(&self, registry: &str, credential: &Credential, cancel: &Cancel) -> Result<Kept> {
-        let (path, mut config) = self.writable(cancel)?;
-        let key = key(registry);
-        if let Some(helper) = helper(&config, registry) {
-            let (user, secret) = match credential {
-                Credential::Password { user, password } => (user.as_str(), password.as_str()),
-                Credential::IdentityToken(token) => (TOKEN_USER, token.as_str()),
-            };
-            let request = serde_json::json!({ "ServerURL": key, "Username": user, "Secret": secret });
-            helper::ask(&helper, "store", &request.to_string(), cancel)?;
-            return Ok(Kept::Helper(helper));
-        }
-        let entry = match credential {
-            Credential::Password { user, password } => {
-                serde_json::json!({ "auth": STANDARD.encode(format!("{user}:{password}")) })
-            }
-            Credential::IdentityToken(token) => {
-                serde_json::json!({ "auth": STANDARD.encode(format!("{TOKEN_USER}:")), "identitytoken": token })
-            }
-        };
+        let (path, mut config) = self.place(registry, cancel)?;
         let mut auths = section(&config, "auths").path(path)?.unwrap_or_default();
-        auths.set(key, entry);
-        config.set("auths", auths.to_raw());
+        let known = known(&auths, registry);
+        if let Some(name) = helper_for(&config, registry).path(path)? {
+            hand_over(&name, registry, credential, cancel)?;
+            // What the file has itself would beat the helper. An empty entry stays, as docker leaves one.
+            let old: Vec<&String> = known.iter().filter(|known| holds(&auths, known)).collect();
+            for old in &old {
+                auths.set(old, Object::new());
+            }
+            if !old.is_empty() {
+                config.set_raw("auths", auths.to_raw());
+                write(path, &config)?;
+            }
+            return Ok(Kept::Helper(name));
+        }
+        for old in known.iter().filter(|known| *known != key(registry)) {
+            auths.remove(old);
+        }
+        auths.set(key(registry), written(credential));
+        config.set_raw("auths", auths.to_raw());
         write(path, &config)?;
         Ok(Kept::File(path.to_owned()))
     }
 
-    /// Forgets what is kept of a registry, and says whether anything was.
+    /// Forgets what is kept of a registry, in all files and by the helpers that they name, and says where there was something.
     ///
     /// # Errors
-    /// When no file is known, or it cannot be written, or the helper fails.
-    pub fn remove(&self, registry: &str, cancel: &Cancel) -> Result<bool> {
-        let (path, mut config) = self.writable(cancel)?;
-        let mut found = false;
-        if let Some(helper) = helper(&config, registry) {
-            found |= helper::ask(&helper, "get", key(registry), cancel).is_ok();
-            helper::ask(&helper, "erase", key(registry), cancel)?;
+    /// When a file cannot be read or written, or a helper fails.
+    pub fn remove(&self, registry: &str, cancel: &Cancel) -> Result<Vec<Kept>> {
+        let mut from = Vec::new();
+        for path in self.read.iter().chain(self.write.iter().filter(|path| !self.read.contains(path))) {
+            let Some(mut config) = read(path, cancel)? else { continue };
+            let mut auths = section(&config, "auths").path(path)?.unwrap_or_default();
+            let (helper, known) = (helper_for(&config, registry).path(path)?, known(&auths, registry));
+            if !known.is_empty() {
+                let held = known.iter().any(|known| holds(&auths, known));
+                for known in &known {
+                    auths.remove(known);
+                }
+                config.set_raw("auths", auths.to_raw());
+                write(path, &config)?;
+                from.extend(held.then(|| Kept::File(path.clone())));
+            }
+            // Some helpers fail to erase what they do not have.
+            if let Some(name) = helper
+                && get(&name, registry, cancel)?.is_some()
+            {
+                helper::ask(&name, "erase", key(registry), cancel)?;
+                from.push(Kept::Helper(name));
+            }
         }
-        let mut auths = section(&config, "auths").path(path)?.unwrap_or_default();
-        let known: Vec<String> = auths.keys().filter(|known| matches_registry(known, registry)).map(str::to_owned).collect();
-        if !known.is_empty() {
-            found = true;
-            known.iter().for_each(|known| drop(auths.remove(known)));
-            config.set("auths", auths.to_raw());
-            write(path, &config)?;
-        }
-        Ok(found)
+        Ok(from)
     }
 
-    fn writable(&self, cancel: &Cancel) -> Result<(&Path, Object)> {
+    /// The file that a login changes, and what is in it.
+    fn place(&self, registry: &str, cancel: &Cancel) -> Result<(&Path, Object)> {
+        for path in &self.read {
+            let Some(config) = read(path, cancel)? else { continue };
+            if knows(&config, registry).path(path)? {
+                return Ok((path, config));
+            }
+            // The helper of all that a file names is believed before the files that follow.
+            if let Some(name) = text(&config, "credsStore").filter(|_| self.write.as_ref() != Some(path))
+                && get(&name, registry, cancel)?.is_some()
+            {
+                return Ok((path, config));
+            }
+        }
         let path = self.write.as_deref();
         let path = path.ok_or_else(|| Error::not_found("there is no home directory to keep credentials in").hint("set DOCKER_CONFIG"))?;
         Ok((path, read(path, cancel)?.unwrap_or_default()))
     }
 }
 
-/// Where a login went.
+/// Where a login is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
-    /// Into this file, where it can be read.
+    /// In this file, where it can be read.
     File(PathBuf),
-    /// To the program `docker-credential-` and this.
+    /// With the program `docker-credential-` and this.
     Helper(String),
+}
+
+/// The path of the file, or the program.
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Helper(name) => f.write_str(&helper::program(name)),
+        }
+    }
 }
 
 fn read(path: &Path, cancel: &Cancel) -> Result<Option<Object>> {
@@ -225,8 +257,17 @@ fn of_file(auths: &Object, repository: &Reference) -> Result<Option<Credential>>
         }
         prefix = shorter;
     }
-    let known = auths.keys().find(|known| matches_registry(known, repository.domain())).map(str::to_owned);
-    known.map_or(Ok(None), |known| entry(auths, &known))
+    known(auths, repository.domain()).first().map_or(Ok(None), |known| entry(auths, known))
+}
+
+/// An entry of `auths`.
+fn written(credential: &Credential) -> serde_json::Value {
+    match credential {
+        Credential::Password { user, password } => serde_json::json!({ "auth": STANDARD.encode(format!("{user}:{password}")) }),
+        Credential::IdentityToken(token) => {
+            serde_json::json!({ "auth": STANDARD.encode(format!("{TOKEN_USER}:")), "identitytoken": token })
+        }
+    }
 }
 
 fn entry(auths: &Object, key: &str) -> Result<Option<Credential>> {
@@ -251,18 +292,49 @@ fn key(registry: &str) -> &str {
 /// Whether a key of a file is the registry: older versions wrote URLs.
 fn matches_registry(key: &str, registry: &str) -> bool {
     let host = key.trim_start_matches("https://").trim_start_matches("http://");
-    let host = host.split_once('/').map_or(host, |(host, path)| if path.starts_with('v') || path.is_empty() { host } else { key });
+    let host = match host.split_once('/') {
+        Some((host, path)) if matches!(path.trim_end_matches('/'), "" | "v1" | "v2") => host,
+        // A namespace, which is not all of the registry.
+        Some(_) => return false,
+        None => host,
+    };
     host == registry || (registry == "docker.io" && matches!(host, "index.docker.io" | "registry-1.docker.io"))
 }
 
-fn helper(config: &Object, registry: &str) -> Option<String> {
-    let own = section(config, "credHelpers").ok().flatten().and_then(|helpers| helper_of(&helpers, registry));
-    own.or_else(|| text(config, "credsStore"))
+/// The keys of a file's `auths` that mean a registry.
+fn known(auths: &Object, registry: &str) -> Vec<String> {
+    auths.keys().filter(|known| matches_registry(known, registry)).map(str::to_owned).collect()
+}
+
+/// Whether an entry says who the caller is, or tries to; docker leaves empty ones where a helper does.
+fn holds(auths: &Object, key: &str) -> bool {
+    !matches!(entry(auths, key), Ok(None))
+}
+
+/// Whether a file names a registry: with credentials, or with a helper of its own.
+fn knows(config: &Object, registry: &str) -> Result<bool> {
+    let names = |section: Option<Object>| section.is_some_and(|section| !known(&section, registry).is_empty());
+    Ok(names(section(config, "auths")?) || names(section(config, "credHelpers")?))
+}
+
+/// The helper that a file names for a registry, or for all.
+fn helper_for(config: &Object, registry: &str) -> Result<Option<String>> {
+    let own = section(config, "credHelpers")?.and_then(|helpers| helper_of(&helpers, registry));
+    Ok(own.or_else(|| text(config, "credsStore")))
 }
 
 fn helper_of(helpers: &Object, registry: &str) -> Option<String> {
-    let known = helpers.keys().find(|known| matches_registry(known, registry))?.to_owned();
-    text(helpers, &known)
+    text(helpers, known(helpers, registry).first()?)
+}
+
+/// Gives a helper credentials to keep.
+fn hand_over(helper: &str, registry: &str, credential: &Credential, cancel: &Cancel) -> Result<()> {
+    let (user, secret) = match credential {
+        Credential::Password { user, password } => (user.as_str(), password.as_str()),
+        Credential::IdentityToken(token) => (TOKEN_USER, token.as_str()),
+    };
+    let request = serde_json::json!({ "ServerURL": key(registry), "Username": user, "Secret": secret });
+    helper::ask(helper, "store", &request.to_string(), cancel).map(drop)
 }
 
 /// Asks a helper, which says so when it knows nothing.
@@ -298,7 +370,7 @@ mod tests {
         // "u:p:q" and "v:w".
         let auths = r#"{"auths":{"example.com":{"auth":"dTpwOnE="},"example.com/team":{"auth":"djp3"},
             "https://index.docker.io/v1/":{"identitytoken":"t","auth":"PHRva2VuPjo="},"https://old.example.com/v2/":{"auth":"djp3"},
-            "empty.example.com":{},"plain.example.com":{"username":"a","password":"b"}}}"#;
+            "empty.example.com":{},"space.example.com/vendor":{"auth":"djp3"},"plain.example.com":{"username":"a","password":"b"}}}"#;
         for (name, expected) in [
             ("example.com/app:1", Some(password("u", "p:q"))),
             ("example.com/team/app", Some(password("v", "w"))),
@@ -306,6 +378,8 @@ mod tests {
             ("app", Some(Credential::IdentityToken("t".to_owned()))),
             ("old.example.com/a", Some(password("v", "w"))),
             ("empty.example.com/a", None),
+            ("space.example.com/vendor/a", Some(password("v", "w"))),
+            ("space.example.com/a", None),
             ("plain.example.com/a", Some(password("a", "b"))),
             ("other.example.com/a", None),
             ("example.com:5000/a", None),
@@ -339,10 +413,44 @@ mod tests {
         fs::write(&path, r#"{"psFormat":"x","auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"a.b":{"auth":"djp3"}}}"#).unwrap();
         files.store("docker.io", &Credential::IdentityToken("t".to_owned()), never).unwrap();
         assert_eq!(files.find(&app, never).unwrap(), Some(Credential::IdentityToken("t".to_owned())));
-        assert!(files.remove("docker.io", never).unwrap() && !files.remove("docker.io", never).unwrap());
+        assert_eq!(files.remove("docker.io", never).unwrap(), [Kept::File(path.clone())]);
+        assert_eq!(files.remove("docker.io", never).unwrap(), []);
         assert_eq!(files.find(&app, never).unwrap(), None);
         let left: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(left, serde_json::json!({ "psFormat": "x", "auths": { "a.b": { "auth": "djp3" } } }));
+    }
+
+    #[test]
+    fn a_login_goes_to_the_file_that_would_beat_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [first, second, last] = ["first", "second", "last"].map(|name| dir.path().join(name));
+        let (app, never) = (Reference::parse("a.b/app").unwrap(), &Cancel::default());
+        let files = CredentialFiles { read: vec![first.clone(), second.clone(), last.clone()], write: Some(last.clone()) };
+        let old = r#"{"auths":{"a.b/team":{"auth":"djp3"},"https://a.b/v1/":{"auth":"djp3"},"a.b":{"auth":"djp3"},"c.d":{"auth":"djp3"}}}"#;
+        let other = r#"{"auths":{"c.d":{"auth":"djp3"}},"credHelpers":{"c.d":"x"}}"#;
+        for (texts, expected) in [([Some(old), Some(old)], &first), ([Some(other), Some(old)], &second), ([None, Some(other)], &last)] {
+            let _ = fs::remove_file(&first);
+            fs::write(&last, old).unwrap();
+            for (path, text) in [&first, &second].into_iter().zip(texts) {
+                text.iter().for_each(|text| fs::write(path, text).unwrap());
+            }
+            assert_eq!(files.store("a.b", &password("u", "p"), never).unwrap(), Kept::File(expected.clone()));
+            assert_eq!(files.find(&app, never).unwrap(), Some(password("u", "p")));
+            for (path, text) in [&first, &second].into_iter().zip(texts).filter(|(path, _)| *path != expected) {
+                assert_eq!(fs::read_to_string(path).ok().as_deref(), text, "what is not changed is not written");
+            }
+            let from: Vec<Kept> = texts
+                .iter()
+                .zip([&first, &second])
+                .filter(|(text, _)| **text == Some(old))
+                .map(|(_, path)| Kept::File(path.clone()))
+                .collect();
+            assert_eq!(files.remove("a.b", never).unwrap(), [from, vec![Kept::File(last.clone())]].concat());
+            assert_eq!(files.find(&app, never).unwrap(), None);
+            assert_eq!(files.remove("a.b", never).unwrap(), []);
+        }
+        let left: serde_json::Value = serde_json::from_slice(&fs::read(&last).unwrap()).unwrap();
+        assert_eq!(left, serde_json::json!({ "auths": { "a.b/team": { "auth": "djp3" }, "c.d": { "auth": "djp3" } } }));
     }
 
     #[test]

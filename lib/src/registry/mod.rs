@@ -50,7 +50,8 @@ pub struct Access {
     pub http: http::Settings,
     /// Whether servers without TLS, or with a certificate that nobody vouches for, are taken.
     pub insecure: bool,
-    /// The caller's credentials for every registry that is asked for; they beat the files.
+    /// The caller's credentials, which beat the files. Every registry that this access is used for may see them: it is the caller who knows
+    /// that there is one alone.
     pub credential: Option<Credential>,
     /// Where credentials are looked for.
     pub files: CredentialFiles,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::Access;
 use super::auth::{Scope, encode};
 use super::client::{Call, Client};
 use super::referrers::next_page;
-use super::Access;
 use crate::context::Context;
 use crate::error::{Context as _, Error, Result};
 use crate::reference::Reference;
