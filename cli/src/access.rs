@@ -11,7 +11,7 @@ use longshore::error::Context as _;
 use longshore::http::{Proxies, Settings, TlsSettings};
 use longshore::location::{Access, Engines, Location};
 use longshore::registry::{self, Credential, CredentialFiles};
-use longshore::stores::{Containerd, ContainersStorage, StorageConf};
+use longshore::stores::{Containerd, ContainersStorage, DockerStorage, StorageConf};
 use longshore::transport::{read_line, read_small};
 
 use crate::Usage;
@@ -35,7 +35,7 @@ pub(crate) fn resolve(args: &Args, ctx: &Context) -> anyhow::Result<Access> {
     let tls = TlsSettings { ca, identity, insecure: args.insecure, ..TlsSettings::default() };
     let http = Settings { tls, proxies: proxies(), ..Settings::default() };
     let credential = match &args.creds {
-        Some(credential) => Some(credential.clone()),
+        Some(given) => Some(Credential::parse(&given.0).map_err(|error| Usage::new(format!("--creds: {error}")))?),
         None if args.creds_stdin => {
             Some(Credential::parse(&one_line(&ctx.cancel)?).map_err(|error| Usage::new(format!("--creds-stdin: {error}")))?)
         }
@@ -111,27 +111,47 @@ fn engines(cancel: &Cancel) -> Engines {
         containers_storage: containers_storage(home.as_deref(), cancel),
         containerd: Containerd { namespace, ..default.containerd },
         containerd_address: text("CONTAINERD_ADDRESS"),
-        docker_storage: default.docker_storage,
+        docker_storage: docker_storage(default.docker_storage, cancel),
     }
+}
+
+/// Docker's data folder, as its daemon is told in its file.
+fn docker_storage(default: DockerStorage, cancel: &Cancel) -> DockerStorage {
+    #[derive(serde::Deserialize)]
+    struct Daemon {
+        #[serde(rename = "data-root", alias = "graph")]
+        data_root: Option<PathBuf>,
+    }
+    let text = read_small(Path::new("/etc/docker/daemon.json"), MOST, cancel).ok();
+    let told = text.and_then(|text| serde_json::from_slice::<Daemon>(&text).ok()).and_then(|daemon| daemon.data_root);
+    told.map(|root| DockerStorage { root, ..default.clone() }).unwrap_or(default)
 }
 
 /// The store of podman and buildah: the user's, or root's, as `storage.conf` has it.
 fn containers_storage(home: Option<&Path>, cancel: &Cancel) -> ContainersStorage {
-    let is_root = rustix::process::geteuid().is_root();
+    // In `podman unshare` everybody is root, and podman says who it was.
+    let was_root = env::var("_CONTAINERS_ROOTLESS_UID").map_or(true, |uid| uid.is_empty() || uid == "0");
+    let is_root = rustix::process::geteuid().is_root() && was_root;
     let own = home.map(|home| variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("containers/storage.conf"));
     let system = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"].map(PathBuf::from);
-    let files = variable("CONTAINERS_STORAGE_CONF").into_iter().chain(own.filter(|_| !is_root)).chain(system);
-    let read = |path: PathBuf| read_small(&path, MOST, cancel).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let conf = files.filter_map(read).next().unwrap_or_default();
+    let ours = variable("CONTAINERS_STORAGE_CONF").into_iter().chain(own.filter(|_| !is_root)).map(|path| (path, true));
+    let read = |(path, ours): (PathBuf, bool)| {
+        let text = read_small(&path, MOST, cancel).ok().and_then(|bytes| String::from_utf8(bytes).ok())?;
+        Some((text, ours))
+    };
+    let (conf, ours) = ours.chain(system.map(|path| (path, false))).find_map(read).unwrap_or_default();
     let conf = StorageConf::parse(&conf, &|name| env::var(name).ok());
     let default = Engines::default().containers_storage;
+    // What the system's file says of these is for root.
+    let applies = is_root || ours;
     let rootless = || conf.rootless_storage_path.clone().or_else(|| home.map(|home| home.join(ContainersStorage::ROOTLESS)));
-    let graph_root = if is_root { conf.graph_root.clone() } else { rootless() };
+    let graph_root = conf.graph_root.clone().filter(|_| applies).or_else(|| if is_root { None } else { rootless() });
     ContainersStorage {
-        graph_root: graph_root.unwrap_or(default.graph_root),
-        driver: conf.driver.filter(|_| is_root),
+        // podman sets both in `podman unshare`, where it may have been told of another store.
+        graph_root: variable("CONTAINERS_GRAPHROOT").or(graph_root).unwrap_or(default.graph_root),
+        driver: conf.driver.filter(|_| applies),
         image_stores: conf.image_stores,
-        run_root: conf.run_root.filter(|_| is_root),
+        run_root: variable("CONTAINERS_RUNROOT").or_else(|| conf.run_root.filter(|_| applies)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 use longshore_testkit::TestEnv;
 use longshore_testkit::env::{Ran, finish};
 use longshore_testkit::facts::facts;
+use longshore_testkit::images::{Image, docker_archive};
 use longshore_testkit::peers::{Containerd, Dockerd, Podman, skipped};
 
 use crate::env;
@@ -164,5 +165,11 @@ fn containerd_by_its_store_and_ctr() {
     machine.ok(&format!("copy containerd:[{root}]lab/kitchen:1 familiar.tar"));
     machine.is_kitchen("familiar.tar");
     machine.fails(&format!("copy containerd:[{root}]lab/kitchn:1 out.tar"), &["kitchen:1"]);
-    machine.fails(&format!("copy containerd:[{root}]other/kitchen:1 out.tar"), &["other"]);
+    machine.fails(&format!("copy containerd:[{root}]other/kitchen:1 out.tar"), &["other", "containerd:NAMESPACE/NAME"]);
+    // An image of another platform than the machine's.
+    let other = Image::new("other:1").platform("linux/s390x").layer("etc/\netc/a=1");
+    machine.env.write("other.tar", docker_archive(&[other]).bytes());
+    machine.ok("load -i other.tar containerd:lab/");
+    assert!(engine.ok(&["--namespace", "lab", "images", "list", "--quiet"]).contains("docker.io/library/other:1"));
+    machine.ok(&format!("copy --platform linux/s390x containerd:[{root}]lab/other:1 again.tar"));
 }

@@ -385,9 +385,14 @@ fn podmans_store() {
         assert_eq!(Store::Podman(nothing).refused("odd:1").kind(), ErrorKind::NotFound);
         assert_unchanged(&before, &podman.root());
 
-        // A list of manifests is no image.
+        // A list of manifests leads to images of their own; among all images it is left out.
         podman.ok(&["manifest", "create", "listed:1"]);
-        assert_eq!(store.refused("listed:1").kind(), ErrorKind::Unsupported);
+        podman.ok(&["manifest", "add", "listed:1", "containers-storage:localhost/odd:1"]);
+        let listed = store.open("listed:1");
+        assert_eq!(listed.catalog().images.iter().map(|image| image.id().to_string()).collect::<Vec<_>>(), [id.as_str()]);
+        verify(listed.as_ref());
+        let written = copy(listed.as_ref(), &dir.path().join("listed"), "oci", &ConvertOptions::default());
+        assert_eq!(written.essence()[&id], facts(&archives[2]).essence()[&id]);
         assert_eq!(store.open("").catalog().warnings.len(), 1);
         removed_meanwhile(&store, &podman.root().join(driver), &id);
     }

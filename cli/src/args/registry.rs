@@ -5,15 +5,14 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use longshore::reference::Reference;
-use longshore::registry::Credential;
 
 /// How registries are reached, and as whom.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Registry options")]
 pub(crate) struct RegistryArgs {
     /// Log in with this name and password instead of what docker login or podman login keep, where a command names one registry
-    #[arg(long, global = true, value_name = "USER:PASSWORD", value_parser = credential, conflicts_with = "creds_stdin", hide_short_help = true)]
-    pub(crate) creds: Option<Credential>,
+    #[arg(long, global = true, value_name = "USER:PASSWORD", conflicts_with = "creds_stdin", hide_short_help = true)]
+    pub(crate) creds: Option<Secret>,
     /// Read USER:PASSWORD from the first line of standard input
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) creds_stdin: bool,
@@ -80,8 +79,20 @@ pub(crate) struct LogoutArgs {
     pub(crate) registry: Reference,
 }
 
-fn credential(text: &str) -> Result<Credential, String> {
-    Credential::parse(text).map_err(|error| error.to_string())
+/// A password as it was given, which no message repeats: clap would, of a value that it refuses.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// A repository without a tag.

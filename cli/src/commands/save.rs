@@ -50,7 +50,9 @@ fn is_engine_name(text: &str) -> bool {
     let is_path = text == "-" || text.starts_with(['/', '.']) || Path::new(text).symlink_metadata().is_ok();
     let known = |prefix: &str| format::by_name(prefix).is_some() || EngineKind::ALL.iter().any(|kind| kind.name() == prefix);
     let has_format = text.starts_with("docker://") || text.split_once(':').is_some_and(|(prefix, _)| known(prefix));
-    !is_path && !has_format && longshore::reference::Reference::parse(text).is_ok()
+    // No name has the form of a whole image ID.
+    let is_id = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    !is_path && !has_format && (is_id || longshore::reference::Reference::parse(text).is_ok())
 }
 
 #[cfg(test)]
@@ -59,7 +61,7 @@ mod tests {
 
     #[test]
     fn names_are_told_from_paths_and_formats() {
-        for name in ["app", "app:1", "localhost:5000/team/app:1", "app.tar"] {
+        for name in ["app", "app:1", "localhost:5000/team/app:1", "app.tar", &"5a".repeat(32)] {
             assert!(is_engine_name(name), "{name}");
         }
         for other in [

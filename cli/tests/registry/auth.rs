@@ -70,6 +70,10 @@ fn without_or_with_wrong_credentials_it_ends_in_a_sentence() {
     let scene = guarded(Auth::Basic);
     assert_eq!(scene.run("--creds user: inspect docker://HOST/app:1").code, Some(1));
     assert_eq!(scene.run("--creds user --creds-stdin inspect docker://HOST/app:1").code, Some(2));
+    for args in ["--creds secret inspect docker://HOST/app:1", "login --creds secret HOST", "inspect docker://user:secret@HOST/app:1"] {
+        let ran = scene.run(args);
+        assert!(matches!(ran.code, Some(1 | 2)) && !ran.stderr.contains("secret"), "{}", ran.stderr);
+    }
 }
 
 #[test]

@@ -322,27 +322,6 @@ fn registries_that_are_not_there_end_in_a_sentence() {
 }
 
 #[test]
-fn proxies_come_from_the_environment() {
-    let (scene, proxy) = (Scene::new(), Registry::start());
-    // As a proxy it gets the whole address as the target, and refuses.
-    proxy.fault(Fault::on("* *", What::page(502, "the proxy has no way there")).always());
-    let run = |variables: &[(&str, String)]| {
-        let mut command = scene.env.command(["--limit", "idle=2", "--insecure", "inspect", "docker://registry.invalid/app:1"]);
-        command.envs(variables.iter().map(|(key, value)| (*key, value.as_str())));
-        longshore_testkit::env::finish(command, Vec::new())
-    };
-    let address = format!("http://{}", proxy.host());
-    assert_eq!(run(&[("HTTPS_PROXY", address.clone()), ("HTTP_PROXY", address.clone())]).code, Some(1));
-    assert!(!proxy.log().is_empty(), "the proxy was asked");
-    proxy.forget_log();
-    assert_eq!(
-        run(&[("HTTPS_PROXY", address.clone()), ("HTTP_PROXY", address), ("NO_PROXY", "registry.invalid".to_owned())]).code,
-        Some(1)
-    );
-    assert!(proxy.log().is_empty(), "the proxy was not asked");
-}
-
-#[test]
 fn wrong_command_lines_are_refused() {
     let scene = Scene::new();
     for args in [

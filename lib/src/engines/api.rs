@@ -26,10 +26,12 @@ use super::docker::Place;
 use super::load::Load;
 use super::{FromEngine, Late, ToEngine};
 
-/// How long an engine may work on an image without a sign: docker unpacks a whole archive before it says anything.
-const WORKING: Duration = Duration::from_secs(3600);
 /// How long it may think about a question.
 const THINKING: Duration = Duration::from_secs(60);
+/// How long nothing of an image may come or go. Disks that are busy take their time.
+const STALLED: Duration = Duration::from_secs(120);
+/// How many times as long an engine may work on an image before it says anything: docker unpacks a whole archive before.
+pub(super) const WORKING: u32 = 30;
 /// The longest answer in JSON. It is held whole while it is parsed, within what the program may take in all; a list of images has some hundred
 /// bytes for each, so that it may name tens of thousands.
 const JSON: u64 = 16 << 20;
@@ -119,12 +121,12 @@ impl Engine {
             Place::Socket(path) => {
                 let client = |idle| Client::unix(path.clone(), settings(idle, TlsSettings::default()), cancel);
                 let base = Url::parse("http://localhost/").expect("it is an address");
-                Self { client: client(WORKING), quick: client(THINKING), base, name, at: path.display().to_string(), advice }
+                Self { client: client(STALLED), quick: client(THINKING), base, name, at: path.display().to_string(), advice }
             }
             Place::Tcp(base, tls) => {
                 let client = |idle| Client::new(settings(idle, tls.clone()), cancel);
                 let at = base.to_string().trim_end_matches('/').to_owned();
-                Self { client: client(WORKING), quick: client(THINKING), base, name, at, advice }
+                Self { client: client(STALLED), quick: client(THINKING), base, name, at, advice }
             }
         }
     }
@@ -154,7 +156,7 @@ impl Engine {
     /// # Errors
     /// When nobody does.
     pub fn ping(&self) -> Result<()> {
-        self.get(&self.quick, "/_ping")?.bytes(MESSAGE).map(drop)
+        self.get(&self.quick, "/_ping", 1)?.bytes(MESSAGE).map(drop)
     }
 
     /// The names of all images.
@@ -194,7 +196,7 @@ impl Engine {
                 ErrorKind::NotFound => near::no_image(wanted, &self.names().unwrap_or_default()),
                 _ => error,
             })?;
-            let response = self.get(&self.client, &format!("/images/get?names={}", escape(&image.saved_as(wanted), false)))?;
+            let response = self.get(&self.client, &format!("/images/get?names={}", escape(&image.saved_as(wanted), false)), WORKING)?;
             let archive = keep(response.body, &label, spool_dir.unwrap_or(&opening.ctx.temp), opening.ctx)?;
             // There is nothing else in it.
             format::open_archive(archive, &Opening { pick: None, ..*opening })
@@ -271,12 +273,12 @@ impl Engine {
     }
 
     fn json<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
-        let bytes = self.get(&self.quick, path)?.bytes(JSON)?;
+        let bytes = self.get(&self.quick, path, 1)?.bytes(JSON)?;
         serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format_args!("{path}: the answer is not what docker gives: {error}")))
     }
 
-    fn get(&self, client: &Client, path: &str) -> Result<Response> {
-        let response = client.send(Request::get(&self.url(path)?)).map_err(|error| self.advice.give(error))?;
+    fn get(&self, client: &Client, path: &str, patience: u32) -> Result<Response> {
+        let response = client.send(Request::get(&self.url(path)?).patience(patience)).map_err(|error| self.advice.give(error))?;
         answered(response)
     }
 }

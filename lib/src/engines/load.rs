@@ -16,7 +16,7 @@ use crate::http::{Body, Client, Method, Request, Url};
 use crate::transport::FinishWrite;
 
 use super::Late;
-use super::api::{Advice, answered};
+use super::api::{Advice, WORKING, answered};
 
 const SLICE: Duration = Duration::from_millis(50);
 /// Bytes of a piece.
@@ -143,7 +143,7 @@ impl Read for Pieces {
 
 fn send(client: &Client, url: &Url, advice: Advice, mut pieces: Pieces) -> Result<()> {
     let cancel = pieces.cancel.clone();
-    let request = Request::new(Method::Post, url).header("Content-Type", "application/x-tar").cancel(&cancel);
+    let request = Request::new(Method::Post, url).header("Content-Type", "application/x-tar").patience(WORKING).cancel(&cancel);
     let response = client.send(request.body(Body::Stream { reader: &mut pieces, size: None })).map_err(|error| advice.give(error))?;
     let said = answered(response)?.bytes(ANSWER)?;
     failure(&said)?;

@@ -1,12 +1,13 @@
 //! An engine's program that reads an archive from its standard input: `podman load`, `ctr images import -`.
 //!
 //! An archive that breaks off ends with bytes that no archive has, so that nobody takes it for complete, and the program is given a moment to
-//! find that out and to tidy up: podman, when it is killed, leaves its copy of the archive behind.
+//! find that out and to tidy up. podman copies the archive to its temporary folder, and leaves it there when it is stopped: it gets one of its
+//! own, which goes with it.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -19,6 +20,7 @@ use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::format::{self, Format, WriteOptions};
 use crate::pool::lock;
 use crate::sink::{Accepts, Sink};
+use crate::spool::Temporary;
 use crate::tar::BLOCK;
 use crate::transport::{Destination, FinishWrite, Given, PollWrite};
 
@@ -54,7 +56,7 @@ impl Program {
 
     /// `ctr images import`, with options of ctr's own (`--address`) before it.
     pub fn containerd(program: PathBuf, options: impl IntoIterator<Item = OsString>, namespace: &str) -> Self {
-        let own = ["--namespace", namespace, "images", "import", "-"].map(OsString::from);
+        let own = ["--namespace", namespace, "images", "import", "--all-platforms", "-"].map(OsString::from);
         let args = options.into_iter().chain(own).collect();
         Self { name: "containerd", program, args, format: &format::docker_archive::DockerArchive }
     }
@@ -70,7 +72,8 @@ impl Program {
     /// When it is not there, or cannot be started.
     pub fn create(&self, options: &WriteOptions, ctx: &Context) -> Result<Box<dyn Sink>> {
         let late = Late::default();
-        let running = Running::start(self, &ctx.cancel, late.clone()).context(|| self.name)?;
+        let temporary = Temporary::dir(&scratch(&ctx.temp)).context(|| self.name)?;
+        let running = Running::start(self, Some(temporary), &ctx.cancel, late.clone()).context(|| self.name)?;
         let given = Destination::Given(Given::new(Box::new(running), self.program.display().to_string()));
         let archive = self.format.create(&format::Target::Archive(given), options, ctx)?;
         Ok(Box::new(ToEngine { archive, late, name: self.name }))
@@ -86,12 +89,15 @@ struct Running {
     listener: Option<JoinHandle<()>>,
     cancel: Cancel,
     late: Late,
+    /// Its temporary folder, removed when it has ended.
+    _temporary: Option<Temporary>,
 }
 
 impl Running {
-    fn start(program: &Program, cancel: &Cancel, late: Late) -> Result<Self> {
+    fn start(program: &Program, temporary: Option<Temporary>, cancel: &Cancel, late: Late) -> Result<Self> {
         let mut command = Command::new(&program.program);
         command.args(&program.args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.envs(temporary.as_ref().map(|temporary| ("TMPDIR", temporary.path())));
         let mut child = command.spawn().map_err(|error| {
             let missing = error.kind() == io::ErrorKind::NotFound;
             let error = Error::io(error).frame(program.program.display());
@@ -103,7 +109,7 @@ impl Running {
         let kept = Arc::clone(&said);
         let listen = move || stderr.into_iter().for_each(|stderr| listen(stderr, &kept));
         let listener = std::thread::Builder::new().name("stderr".to_owned()).spawn(listen).ok();
-        Ok(Self { child, stdin, said, listener, cancel: cancel.clone(), late })
+        Ok(Self { child, stdin, said, listener, cancel: cancel.clone(), late, _temporary: temporary })
     }
 
     /// What it said. Whom it started may hold its standard error open for longer than it lives: only a little is waited for more.
@@ -185,6 +191,12 @@ impl Drop for Running {
     }
 }
 
+/// Where the temporary folder of a program lies: like podman's own not in `/tmp`, which may be memory, where nobody said so.
+fn scratch(temp: &Path) -> PathBuf {
+    let large = Path::new("/var/tmp");
+    if temp == Path::new("/tmp") && large.is_dir() { large.to_owned() } else { temp.to_owned() }
+}
+
 /// Reads all, and keeps the end.
 fn listen(mut stderr: impl Read, said: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
@@ -217,7 +229,30 @@ mod tests {
     fn running(script: &str, cancel: &Cancel) -> Running {
         let args = ["-c".into(), script.into()].into();
         let program = Program { name: "test", program: "/bin/sh".into(), args, format: &format::docker_archive::DockerArchive };
-        Running::start(&program, cancel, Late::default()).unwrap()
+        Running::start(&program, None, cancel, Late::default()).unwrap()
+    }
+
+    #[test]
+    fn what_a_program_leaves_in_its_temporary_folder_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "echo copy > $TMPDIR/copy; mkdir $TMPDIR/more; cat > /dev/null";
+        let program = Program {
+            name: "test",
+            program: "/bin/sh".into(),
+            args: ["-c".into(), script.into()].into(),
+            format: &format::docker_archive::DockerArchive,
+        };
+        for ends in [true, false] {
+            let temporary = Temporary::dir(dir.path()).unwrap();
+            let mut running = Running::start(&program, Some(temporary), &Cancel::default(), Late::default()).unwrap();
+            running.write_all(b"bytes").unwrap();
+            if ends {
+                running.finish().unwrap();
+            }
+            drop(running);
+            assert_eq!(crate::testing::names(dir.path()), Vec::<String>::new(), "{ends}");
+        }
+        assert_eq!(scratch(Path::new("/elsewhere")), Path::new("/elsewhere"));
     }
 
     #[test]

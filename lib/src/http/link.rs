@@ -62,8 +62,8 @@ pub(super) struct Exchange {
     pub(super) target: Option<Url>,
     /// When to stop waiting.
     pub(super) cancel: Cancel,
-    /// The other side is given something to put away, which may take its time.
-    pub(super) stores: bool,
+    /// How many times as long it may take until an answer begins.
+    pub(super) patience: u32,
     /// Something of the request was sent.
     pub(super) begun: bool,
     /// The body is being sent.
@@ -233,7 +233,10 @@ impl Link {
 
     fn receive(&mut self, timeout: &NextTimeout) -> io::Result<usize> {
         self.stream.watch(false);
-        let patience = if self.lane.exchange().stores { 2 } else { 1 };
+        let patience = {
+            let exchange = self.lane.exchange();
+            if exchange.head_done { 1 } else { exchange.patience.max(1) }
+        };
         let idle = self.stream.idle() * patience;
         let limit = if timeout.after.is_zero() || timeout.after.is_not_happening() { idle } else { idle.min(*timeout.after) };
         let buffer = self.buffers.input_append_buf();

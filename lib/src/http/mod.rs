@@ -46,7 +46,7 @@ const KEPT: usize = 16;
 pub struct Settings {
     /// How long connecting may take, all addresses of a host together, and its name's resolution.
     pub connect_timeout: Duration,
-    /// How long nothing may happen on a connection; twice as long while a server puts away what it was given by `PUT`.
+    /// How long nothing may happen on a connection; until an answer begins, as many times as long as a request says.
     pub idle_timeout: Duration,
     /// Whom to trust, and who we are. Read at the first request over TLS.
     pub tls: TlsSettings,
@@ -147,6 +147,8 @@ pub struct Request<'a> {
     pub body: Body<'a>,
     /// When to stop waiting for this request and its answer, instead of what the client was told: the run that it belongs to has failed.
     pub cancel: Option<&'a Cancel>,
+    /// How many times as long as otherwise the other side may be silent before its answer begins, since it has work to do.
+    pub patience: u32,
 }
 
 impl<'a> Request<'a> {
@@ -157,7 +159,7 @@ impl<'a> Request<'a> {
 
     /// A request without headers and body.
     pub fn new(method: Method, url: &'a Url) -> Self {
-        Self { method, url, headers: Vec::new(), body: Body::Empty, cancel: None }
+        Self { method, url, headers: Vec::new(), body: Body::Empty, cancel: None, patience: 1 }
     }
 
     /// Adds a header.
@@ -171,6 +173,13 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn cancel(mut self, cancel: &'a Cancel) -> Self {
         self.cancel = Some(cancel);
+        self
+    }
+
+    /// Lets the other side be silent for so many times as long before its answer begins.
+    #[must_use]
+    pub fn patience(mut self, patience: u32) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -243,8 +252,8 @@ impl Client {
         let cancel = request.cancel.unwrap_or(&self.0.shared.cancel);
         cancel.poll()?;
         let target = Some(request.url.clone());
-        let stores = request.method == Method::Put;
-        *track.lane.exchange() = link::Exchange { target, stores, cancel: cancel.clone(), ..link::Exchange::default() };
+        let patience = request.patience;
+        *track.lane.exchange() = link::Exchange { target, patience, cancel: cancel.clone(), ..link::Exchange::default() };
         let mut upload = match &mut request.body {
             Body::Empty if request.method.has_body() => Some(Upload::new(Give::Bytes(&[]), Some(0), &track.lane)),
             Body::Empty => None,

@@ -252,7 +252,9 @@ impl Client {
     }
 
     fn send<'a>(&'a self, request: Request<'a>) -> Result<Response> {
-        self.http.send(request.cancel(&self.cancel))
+        // A registry puts away what it was given, which takes its time.
+        let patience = if request.method == Method::Put { 2 } else { 1 };
+        self.http.send(request.cancel(&self.cancel).patience(patience))
     }
 
     /// Whether a place may be talked to: over TLS, on this machine, or where the caller takes any risk.

@@ -28,8 +28,6 @@ mod source;
 mod tags;
 mod upload;
 
-use std::sync::Arc;
-
 pub use credentials::{Credential, CredentialFiles, Kept};
 pub use login::login;
 pub use tags::tags;
@@ -64,6 +62,3 @@ impl Default for Access {
         Self { http: http::Settings::default(), insecure: false, credential: None, files: CredentialFiles::default(), parallel: PARALLEL }
     }
 }
-
-/// Settings that clients share.
-pub(crate) type SharedAccess = Arc<Access>;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::client::Client;
 use super::retry::Backoff;
 use super::upload::{CHUNK, Chunks, Failure, Remedy, Stream, Uploads};
-use super::{SharedAccess, manifests, referrers};
+use super::{Access, manifests, referrers};
 use crate::catalog::{Known, Name};
 use crate::compress::Compression;
 use crate::context::{Cancel, Context};
@@ -72,7 +72,7 @@ pub(crate) struct RegistrySink {
 }
 
 impl RegistrySink {
-    pub(crate) fn create(reference: &Reference, access: &SharedAccess, ctx: &Context) -> Self {
+    pub(crate) fn create(reference: &Reference, access: &Arc<Access>, ctx: &Context) -> Self {
         let client = Arc::new(Client::new(reference, access, ctx));
         Self {
             uploads: Uploads::new(Arc::clone(&client), reference.path()),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use super::client::Client;
 use super::download::BlobReader;
 use super::manifests::{Fetched, fetch, fetch_if_there};
-use super::{SharedAccess, referrers};
+use super::{Access, referrers};
 use crate::catalog::{Blob, BlobId, Catalog, Name, Root};
 use crate::compress::{Compression, SNIFF, sniff};
 use crate::context::{Cancel, Context};
@@ -29,7 +29,7 @@ use crate::tree::{Opening, Role, Shelf, TreeReader};
 /// Opens the image or index that a reference leads to.
 ///
 /// `spool_dir` is where layers are kept that must be read more than once.
-pub(crate) fn open(reference: &Reference, access: &SharedAccess, opening: &Opening<'_>, spool_dir: &Path) -> Result<Arc<dyn Source>> {
+pub(crate) fn open(reference: &Reference, access: &Arc<Access>, opening: &Opening<'_>, spool_dir: &Path) -> Result<Arc<dyn Source>> {
     let reference = reference.clone().with_default_tag();
     let client = Arc::new(Client::new(&reference, access, opening.ctx));
     let place = format!("docker://{}", reference.familiar());
@@ -39,7 +39,7 @@ pub(crate) fn open(reference: &Reference, access: &SharedAccess, opening: &Openi
 fn read(
     client: Arc<Client>,
     reference: &Reference,
-    access: &SharedAccess,
+    access: &Arc<Access>,
     opening: &Opening<'_>,
     spool_dir: &Path,
 ) -> Result<RegistrySource> {

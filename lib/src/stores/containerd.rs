@@ -188,7 +188,8 @@ fn no_namespace<B: bolt::Bytes + ?Sized>(database: &bolt::Bolt<'_, B>, wanted: &
         })?;
     }
     let error = Error::not_found(format_args!("there are no images in the namespace {}", wanted.escape_debug()));
-    Ok(if known.is_empty() { error } else { error.hint(format_args!("there are the namespaces {}", known.join(", "))) })
+    let known = known.join(", ");
+    Ok(if known.is_empty() { error } else { error.hint(format_args!("containerd:NAMESPACE/NAME; there are the namespaces {known}")) })
 }
 
 /// What a name leads to.

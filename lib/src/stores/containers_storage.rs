@@ -27,12 +27,12 @@ use super::choose::{self, Chosen, Listed, choose};
 use super::disk;
 use super::folders::{Builder, FolderOf, Found, Place};
 use super::lock::{Shared, Stamp};
-use crate::catalog::Name;
+use crate::catalog::{Content, Name, Node};
 use crate::context::Context;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::source::Source;
-use crate::spec::{Config, Fields, Json, JsonLimits, Manifest, ManifestKind, Raw, SpecError};
+use crate::spec::{Config, Descriptor, Fields, Index, Json, JsonLimits, Manifest, ManifestKind, Raw, SpecError};
 use crate::tree::Opening;
 
 /// The drivers whose layers are folders, in the order in which they are looked for, and where these are.
@@ -113,13 +113,8 @@ pub fn open_containers_storage(store: &ContainersStorage, reference: Option<&str
         for Chosen { at, names } in chosen {
             opening.ctx.cancel.poll()?;
             let image = &lists.images[at];
-            match lists.image(&mut builder, image, names).context(|| format!("image {}", image.id)) {
-                // A list of `podman manifest create`, among all images.
-                Err(error) if reference.is_none() && error.kind() == ErrorKind::Unsupported => {
-                    builder.catalog.warnings.push(format!("{error}; it is left out"));
-                }
-                added => drop(opening.tolerate(added, &mut builder.catalog.findings)?),
-            }
+            let added = lists.add(&mut builder, image, names, reference.is_some()).context(|| format!("image {}", image.id));
+            opening.tolerate(added, &mut builder.catalog.findings)?;
         }
         Ok(builder)
     };
@@ -260,6 +255,14 @@ fn records<T>(path: &Path, ctx: &Context, read: fn(Json<'_>) -> Result<T, SpecEr
     super::parse(&bytes, &json, |list| if list.is_null() { Ok(Vec::new()) } else { list.list(read) }).path(path)
 }
 
+/// What is kept beside an image.
+enum Document {
+    /// The media type and the index of `podman manifest create`.
+    Index(String, Raw<Index>),
+    /// The media type and the manifest, where there is one.
+    Image(Option<(String, Raw<Manifest>)>),
+}
+
 /// What all stores together hold.
 struct Lists {
     stores: Vec<Store>,
@@ -310,9 +313,41 @@ impl Lists {
         self.images.iter().map(listed).collect()
     }
 
-    /// Reads one image and adds it.
-    fn image(&self, builder: &mut Builder<'_>, image: &ImageRecord, names: Vec<Name>) -> Result<()> {
-        let manifest = self.manifest(builder, image)?;
+    /// Reads one image and adds it; or what `podman manifest create` makes, where it is what is `wanted`: its images are images of their own.
+    fn add(&self, builder: &mut Builder<'_>, image: &ImageRecord, names: Vec<Name>, wanted: bool) -> Result<()> {
+        match self.document(builder, image)? {
+            Document::Index(_, raw) if !wanted => {
+                builder.catalog.warnings.push(format!("image {}: it is a list of manifests; it is left out", raw.digest()));
+                Ok(())
+            }
+            Document::Index(media_type, raw) => {
+                let mut nodes = Vec::with_capacity(raw.manifests.len());
+                for descriptor in &raw.manifests {
+                    let part = self.images.iter().find(|image| image.manifests().any(|(_, digest)| *digest == descriptor.digest));
+                    let content = match part {
+                        Some(part) => match self.document(builder, part)? {
+                            Document::Image(manifest) => {
+                                let found = self.image(builder, part, manifest)?;
+                                Content::Image(builder.image(found))
+                            }
+                            Document::Index(..) => Content::Unread,
+                        },
+                        None => Content::Unread,
+                    };
+                    nodes.push(Node { descriptor: Some(descriptor.clone()), content });
+                }
+                let descriptor = Descriptor::new(media_type, *raw.digest(), raw.bytes().len() as u64);
+                builder.root(Node { descriptor: Some(descriptor), content: Content::Index { raw, nodes: nodes.into() } }, names)
+            }
+            Document::Image(manifest) => {
+                let found = self.image(builder, image, manifest)?;
+                builder.add(found, names)
+            }
+        }
+    }
+
+    /// Reads one image.
+    fn image(&self, builder: &mut Builder<'_>, image: &ImageRecord, manifest: Option<(String, Raw<Manifest>)>) -> Result<Found> {
         let digest = match &manifest {
             Some((_, raw)) => raw.config.digest,
             None => format!("sha256:{}", image.id).parse().map_err(Error::invalid)?,
@@ -322,12 +357,14 @@ impl Lists {
         let config = builder.config(bytes, &digest).path(&path)?;
         let layers = self.layers(image, &config)?;
         let manifest = manifest.filter(|(_, raw)| raw.layers.len() == layers.len());
-        builder.add(Found { config, manifest, names, layers })
+        Ok(Found { config, manifest, layers })
     }
 
-    /// The manifest and its media type, where it is of an image.
-    fn manifest(&self, builder: &mut Builder<'_>, image: &ImageRecord) -> Result<Option<(String, Raw<Manifest>)>> {
-        let Some((key, digest)) = image.data.get_key_value("manifest").or_else(|| image.manifests().next()) else { return Ok(None) };
+    /// What an image came with.
+    fn document(&self, builder: &mut Builder<'_>, image: &ImageRecord) -> Result<Document> {
+        let Some((key, digest)) = image.data.get_key_value("manifest").or_else(|| image.manifests().next()) else {
+            return Ok(Document::Image(None));
+        };
         let path = self.data(image, key);
         let limit = builder.limits().manifest;
         let bytes = disk::need(&path, limit).and_then(|bytes| builder.verified(bytes, digest).path(&path))?;
@@ -339,11 +376,13 @@ impl Lists {
         .path(&path)?;
         let kind = media_type.as_deref().and_then(ManifestKind::from_media_type);
         if is_list || kind.is_some_and(ManifestKind::is_index) {
-            return Err(Error::unsupported("it is a list of manifests, whose images are images of their own"));
+            let raw = Raw::<Index>::parse(bytes, &json).map_err(Error::from).path(&path)?;
+            let media_type = media_type.unwrap_or_else(|| ManifestKind::OciIndex.media_type().to_owned());
+            return Ok(Document::Index(media_type, raw.with_digest_algorithm(digest.algorithm())));
         }
         let raw = Raw::<Manifest>::parse(bytes, &json).map_err(Error::from).path(&path)?;
         let media_type = media_type.unwrap_or_else(|| ManifestKind::OciManifest.media_type().to_owned());
-        Ok(Some((media_type, raw.with_digest_algorithm(digest.algorithm()))))
+        Ok(Document::Image(Some((media_type, raw.with_digest_algorithm(digest.algorithm())))))
     }
 
     /// The file of something that belongs to an image.

@@ -122,7 +122,9 @@ pub fn docker_storage_names(storage: &DockerStorage, ctx: &Context) -> Result<Ve
         let store = Containerd { root: root.clone(), namespace: NAMESPACE.to_owned() };
         match containerd::containerd_names(&store, ctx) {
             Ok(more) => names.extend(more),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            // What is wrong with one of them is no reason not to look into the others.
+            Err(error) if error.kind() == ErrorKind::NotFound || !names.is_empty() => {}
             Err(error) => return Err(error),
         }
     }
@@ -238,7 +240,7 @@ impl Graph {
         let chains = DiffId::chains(diff_ids);
         let place = |(position, (chain, diff_id))| self.layer(chain, diff_id).context(|| format!("layer {position}"));
         let layers = chains.iter().zip(diff_ids).enumerate().map(place).collect::<Result<Vec<_>>>()?;
-        builder.add(Found { config, manifest: None, names, layers })
+        builder.add(Found { config, manifest: None, layers }, names)
     }
 
     fn layer(&self, chain: &Digest, diff_id: &DiffId) -> Result<Place> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::disk;
 use super::tar_split::{Folder, Lines, Rebuilt};
-use crate::catalog::{Blob, BlobId, Catalog, Content, Image, Known, Layer, Name, Node, Root};
+use crate::catalog::{Blob, BlobId, Catalog, Content, Image, ImageId, Known, Layer, Name, Node, Root};
 use crate::compress::{Compression, DecodeLimits};
 use crate::context::Context;
 use crate::digest::{DiffId, Digest, Digester};
@@ -40,7 +40,6 @@ pub(super) struct Place {
 pub(super) struct Found {
     pub(super) config: Raw<Config>,
     pub(super) manifest: Option<(String, Raw<Manifest>)>,
-    pub(super) names: Vec<Name>,
     /// Where its layers are, base first, one for each diff ID.
     pub(super) layers: Vec<Place>,
 }
@@ -94,9 +93,15 @@ impl<'a> Builder<'a> {
         Ok(bytes)
     }
 
-    /// Adds an image and its names.
-    pub(super) fn add(&mut self, found: Found) -> Result<()> {
-        let Found { config, manifest, names, layers: places } = found;
+    /// Adds an image under its names.
+    pub(super) fn add(&mut self, found: Found, names: Vec<Name>) -> Result<()> {
+        let node = Node { descriptor: None, content: Content::Image(self.image(found)) };
+        self.root(node, names)
+    }
+
+    /// Adds an image to which something else leads.
+    pub(super) fn image(&mut self, found: Found) -> ImageId {
+        let Found { config, manifest, layers: places } = found;
         let listed = manifest.as_ref().map(|(_, raw)| raw.layers.clone()).unwrap_or_default();
         let mut descriptors = listed.into_iter();
         let mut layers = Vec::with_capacity(places.len());
@@ -104,8 +109,11 @@ impl<'a> Builder<'a> {
             let blob = self.blob(*diff_id, place);
             layers.push(Layer { diff_id: *diff_id, blob: Some(blob), descriptor: descriptors.next(), missing: None });
         }
-        let image = self.catalog.add_image(Image { manifest, config, layers, legacy: None, lineage: None });
-        let node = Node { descriptor: None, content: Content::Image(image) };
+        self.catalog.add_image(Image { manifest, config, layers, legacy: None, lineage: None })
+    }
+
+    /// Adds what has names.
+    pub(super) fn root(&mut self, node: Node, names: Vec<Name>) -> Result<()> {
         let names = if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
         let limit = self.opening.ctx.limits.nodes;
         if self.catalog.roots.len() + names.len() > limit {
