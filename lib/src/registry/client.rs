@@ -354,7 +354,11 @@ impl Client {
             }
             self.send(sent).and_then(|response| read(response, url.clone(), TOKEN)).map(|answer| self.unless_busy(answer))
         })?;
-        if answer.status() == 200 { Ok(answer.bytes) } else { Err(self.refusal(&answer)) }
+        match answer.status() {
+            200 => Ok(answer.bytes),
+            401 => Err(self.not_logged_in(self.refusal(&answer))),
+            _ => Err(self.refusal(&answer)),
+        }
     }
 
     /// Learns from an answer of 401 how to ask, and says whether asking again makes sense.
@@ -415,9 +419,11 @@ impl Client {
         let error = Error::new(kind, format!("{} answers {status}{reason}{said}", answer.url.authority()));
         // Elsewhere nobody was told who asks.
         let is_ours = || lock(&self.learned.base).as_ref().is_none_or(|base| base.origin() == answer.url.origin());
-        if status != 401 || !is_ours() {
-            return error;
-        }
+        if status == 401 && is_ours() { self.not_logged_in(error) } else { error }
+    }
+
+    /// Says what helps whoever is not known to the registry.
+    fn not_logged_in(&self, error: Error) -> Error {
         match lock(&self.learned.credential).as_ref().is_some_and(Option::is_some) {
             true => error.hint(format_args!("the credentials for {0} are refused; longshore login {0} takes others", self.registry())),
             false => error.hint(format_args!("longshore login {}, or --creds USER:PASSWORD", self.registry())),
