@@ -106,10 +106,10 @@ impl Uploads {
         let query = encode(&[("mount", &digest.to_string()), ("from", from)]);
         let path = self.path(&format!("uploads/?{query}"));
         let scope = self.scope.clone().and_pull(from);
-        let answer = self.client.ask(&Call::new(Method::Post, To::Path(&path), &scope), ANSWER)?;
-        match answer.status() {
-            201 => Ok(None),
-            202 => location(&answer).map(Some),
+        match self.client.ask(&Call::new(Method::Post, To::Path(&path), &scope), ANSWER) {
+            Ok(answer) if answer.status() == 201 => Ok(None),
+            Ok(answer) if answer.status() == 202 => location(&answer).map(Some),
+            Err(error) if error.kind() != ErrorKind::Unavailable || error.is_silence() => Err(error),
             // Who may not read the other repository, or mount at all, may still write to this one.
             _ => self.start().map(|(url, _)| Some(url)),
         }
