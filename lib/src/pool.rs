@@ -65,6 +65,8 @@ pub struct Pool {
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
     free: FreeList,
+    /// Held by every block that is being compressed, to count them.
+    encoding: Arc<()>,
 }
 
 impl Pool {
@@ -82,7 +84,7 @@ impl Pool {
                 })
             })
             .collect();
-        Self { jobs: Some(jobs), threads, free: FreeList::default() }
+        Self { jobs: Some(jobs), threads, free: FreeList::default(), encoding: Arc::default() }
     }
 
     /// How many threads there are.
@@ -147,7 +149,12 @@ impl Pool {
             // Nobody waits any more when the run was cancelled.
             let _ = done.send(encoded);
         }));
-        Pending { result }
+        Pending { result, _counted: Arc::clone(&self.encoding) }
+    }
+
+    /// Whether more blocks are being compressed than two streams need to keep all threads busy.
+    fn is_crowded(&self) -> bool {
+        Arc::strong_count(&self.encoding) > 2 * (self.threads() + 1) + 1
     }
 
     fn spawn(&self, job: Job) {
@@ -230,6 +237,7 @@ impl fmt::Debug for Buffer {
 #[derive(Debug)]
 pub struct Pending {
     result: Receiver<Result<Buffer>>,
+    _counted: Arc<()>,
 }
 
 impl Pending {
@@ -269,8 +277,8 @@ impl ParallelEncoder {
     pub fn push(&mut self, block: Arc<Buffer>, out: &mut dyn FnMut(Arc<Buffer>) -> Result<()>) -> Result<()> {
         self.any = true;
         self.pending.push_back(self.pool.encode(self.encoding, block));
-        // One block for each thread, and one that is ready when a thread gets free.
-        while self.pending.len() > self.pool.threads() + 1 {
+        // One block for each thread, and one that is ready when a thread gets free. Of many streams each has fewer: memory counts them all.
+        while self.pending.len() > self.pool.threads() + 1 || (self.pending.len() > 1 && self.pool.is_crowded()) {
             self.pop(out)?;
         }
         Ok(())
