@@ -568,8 +568,53 @@ fn tls_with_a_certificate_of_ours() {
     let mut settings = trusting(&ca);
     let (kind, text) = failure(&url, settings.clone());
     assert_eq!((kind, text.as_str()), (ErrorKind::Denied, "HOST: TLS: 127.0.0.1 wants to see a certificate of ours"));
-    settings.tls.identity = Some(identity);
-    assert_eq!(client(settings).send(Request::get(&url)).unwrap().status, 200);
+    settings.tls.identity = Some(identity.clone());
+    assert_eq!(client(settings.clone()).send(Request::get(&url)).unwrap().status, 200);
+    // What the server thinks of a certificate of version 1 is its business; that the key is another's is ours.
+    settings.tls.identity = Some((VERSION_1.into(), VERSION_1_KEY.into()));
+    assert!(settings.tls.config().is_ok());
+    settings.tls.identity = Some((identity.0, VERSION_1_KEY.into()));
+    let error = settings.tls.config().unwrap_err();
+    assert!(error.to_string().starts_with("the client's certificate and key cannot be used: "), "{error}");
+}
+
+/// As `openssl x509 -req` writes it (OpenSSL 3.0.19), for a hundred years and for nothing but this test.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBHjCBxQIUQeasTqVWTlY4fYpq3v8ABW2RQDUwCgYIKoZIzj0EAwIwETEPMA0G
+A1UEAwwGY2xpZW50MCAXDTI2MTEyMTIxMDIzM1oYDzIxMjYxMDI4MjEwMjMzWjAR
+MQ8wDQYDVQQDDAZjbGllbnQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATKYY8c
+sQmj+XZoZun7jdfcv+7dCOkNchirJNgVxE+7PZXY6rBTKKXfJL+yP/tVV1YQ7X5i
+HxWzIGKi9NQL1oztMAoGCCqGSM49BAMCA0gAMEUCIQDpNrYfgydiA4vDr2ahahEt
+KgcIEUkCY+yOYeTyr8Ce8AIgJFiSLmom7E37aZYA69hzW4I9MKe48Ig5YtwESc7P
+Cw0=
+-----END CERTIFICATE-----
+";
+const VERSION_1_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgMjoPRENe0IAaME7U
+OMXEmwMjaLAkMBrF+4wT6w/r1OChRANCAATKYY8csQmj+XZoZun7jdfcv+7dCOkN
+chirJNgVxE+7PZXY6rBTKKXfJL+yP/tVV1YQ7X5iHxWzIGKi9NQL1ozt
+-----END PRIVATE KEY-----
+";
+
+#[test]
+fn a_certificate_is_known_by_itself_whoever_has_signed_it() {
+    let (authority_key, key, other_key) = (rcgen::KeyPair::generate(), rcgen::KeyPair::generate(), rcgen::KeyPair::generate());
+    let (key, other_key) = (key.unwrap(), other_key.unwrap());
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "an authority");
+    let issuer = rcgen::Issuer::new(authority, authority_key.unwrap());
+    let params = || rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (own, other) = (params().signed_by(&key, &issuer).unwrap(), params().signed_by(&other_key, &issuer).unwrap());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(vec![own.der().clone()], key).unwrap();
+    let url = tls_server(Some(Arc::new(config)), measure);
+    assert_eq!(client(trusting(own.pem().as_bytes())).send(Request::get(&url)).unwrap().status, 200);
+    let (kind, text) = failure(&url, trusting(other.pem().as_bytes()));
+    assert!(kind == ErrorKind::Denied && text.ends_with("nobody who is trusted has signed it"), "{text}");
 }
 
 #[test]

@@ -360,9 +360,9 @@ impl ServerCertVerifier for Belief {
         let Self::Known { usual, known } = self else { return Ok(ServerCertVerified::assertion()) };
         match usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // webpki does not take an authority for a server, and asks who has signed it; where it is known, its name is what is left to look at.
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
-                if known.iter().any(|known| known == end_entity) =>
-            {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::Other(_) | CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) if known.iter().any(|known| known == end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
