@@ -88,9 +88,9 @@ fn everybody_may_pull_where_tokens_are_given_to_everybody() {
 
 #[test]
 fn a_token_that_ended_is_replaced() {
-    // In the middle of things; once for each request that was refused.
+    // In the middle of things; once for each request that was refused. One by one: of two at once, each could take the other's new token.
     let scene = guarded(Auth::Bearer(Bearer { uses: Some(1), ..Bearer::default() }));
-    scene.ok(&format!("--creds user:secret {PULL}"));
+    scene.ok(&format!("--parallel 1 --creds user:secret {PULL}"));
     assert!(is_whole(&scene).is_empty());
     let refused = scene.registry.log().iter().filter(|asked| asked.status == 401).count();
     assert!(refused <= scene.registry.tokens(), "{refused} refusals, {} tokens", scene.registry.tokens());
